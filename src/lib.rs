@@ -1,0 +1,8 @@
+//! Ringway: an edge load balancer and sidecar proxy for Linux.
+#![allow(missing_docs)]
+
+pub mod backend;
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod demo;
