@@ -1,0 +1,140 @@
+//! The only door between the coordinator and the shards.
+//!
+//! Down go the immutable [`Plan`], the health of the backends and the phase of the process; up come
+//! counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes plain
+//! memory, and the one queue (histograms in exchange) holds one set and is tried, never awaited.
+
+mod boards;
+mod plan;
+mod words;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+pub use self::{
+    boards::{
+        BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard,
+        ListenerLatency, ShardBoard, ShardState,
+    },
+    plan::{Backend, Balance, Listener, Plan, Pool, Splice},
+    words::{Direction, EndReason, Failure, Path, Refusal, Side},
+};
+use crate::counter::Gate;
+
+/// What the coordinator thinks of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    Healthy,
+    /// The active check says so.
+    Unhealthy,
+}
+
+impl Health {
+    /// The word in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// The health of every backend; written by the coordinator, read at each pick.
+#[derive(Debug)]
+pub struct HealthBoard(Vec<AtomicU8>);
+
+impl HealthBoard {
+    fn new(backends: usize) -> Self {
+        HealthBoard((0..backends).map(|_| AtomicU8::new(Health::Healthy as u8)).collect())
+    }
+
+    /// What is known of a backend.
+    #[inline]
+    pub fn get(&self, backend: usize) -> Health {
+        match self.0[backend].load(Ordering::Relaxed) {
+            0 => Health::Healthy,
+            _ => Health::Unhealthy,
+        }
+    }
+
+    /// Told by the coordinator.
+    pub fn set(&self, backend: usize, health: Health) {
+        self.0[backend].store(health as u8, Ordering::Relaxed);
+    }
+}
+
+/// Where the process is in its life; it only moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    Running,
+    /// Not ready, still accepting: load balancers before us need a moment.
+    Leaving,
+    /// No new connections; those that are there may finish.
+    Draining,
+    /// What is left is cut.
+    Cutting,
+}
+
+impl Phase {
+    /// `state` in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            _ => "draining",
+        }
+    }
+}
+
+/// Places for connections.
+#[derive(Debug)]
+pub struct Gates {
+    /// Over all listeners.
+    pub runtime: Gate,
+    pub listeners: Vec<Gate>,
+}
+
+/// Both sides' view of each other.
+#[derive(Debug)]
+pub struct Bridge {
+    pub plan: Plan,
+    pub health: HealthBoard,
+    pub gates: Gates,
+    pub boards: Boards,
+    phase: AtomicU8,
+}
+
+impl Bridge {
+    /// A bridge for shards on `cpus` (`None`: not pinned). `gates` has one gate per listener.
+    pub fn new(plan: Plan, gates: Gates, cpus: &[Option<usize>]) -> Self {
+        Bridge {
+            health: HealthBoard::new(plan.backends.len()),
+            gates,
+            boards: Boards::new(&plan, cpus),
+            phase: AtomicU8::new(Phase::Running as u8),
+            plan,
+        }
+    }
+
+    /// Where the process is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::Leaving,
+            2 => Phase::Draining,
+            _ => Phase::Cutting,
+        }
+    }
+
+    /// Moves forward; ring the shards' bells afterwards.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the pool has a backend that a new connection may go to.
+    pub fn usable(&self, pool: usize) -> bool {
+        self.plan.pools[pool].backends.clone().any(|backend| {
+            self.plan.backends[backend].weight > 0 && self.health.get(backend) == Health::Healthy
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! What a shard writes and everybody reads: counters, in-flight counts, histograms in exchange.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+
+use crossbeam::{queue::ArrayQueue, utils::CachePadded};
+
+use super::{
+    Plan,
+    words::{Direction, EndReason, Failure, Path, Refusal},
+};
+use crate::{
+    counter::Counter,
+    hist::{Kind, Latency},
+    rt,
+};
+
+/// One shard's counters of one listener.
+#[derive(Debug, Default)]
+pub struct ListenerBoard {
+    pub accepted: Counter,
+    refused: [Counter; Refusal::ALL.len()],
+    ended: [Counter; EndReason::ALL.len()],
+    bytes: [[Counter; Path::ALL.len()]; Direction::ALL.len()],
+}
+
+impl ListenerBoard {
+    /// Connections closed before a pick, by cause.
+    pub fn refused(&self, refusal: Refusal) -> &Counter {
+        &self.refused[refusal as usize]
+    }
+
+    /// Connections ended, by reason.
+    pub fn ended(&self, reason: EndReason) -> &Counter {
+        &self.ended[reason as usize]
+    }
+
+    /// Bytes that the destination socket took.
+    pub fn bytes(&self, direction: Direction, path: Path) -> &Counter {
+        &self.bytes[direction as usize][path as usize]
+    }
+}
+
+/// One shard's counters of one backend.
+#[derive(Debug, Default)]
+pub struct BackendBoard {
+    pub established: Counter,
+    failures: [Counter; Failure::ALL.len()],
+    bytes: [Counter; Direction::ALL.len()],
+}
+
+impl BackendBoard {
+    /// Dials and early ends that went wrong, by cause.
+    pub fn failures(&self, failure: Failure) -> &Counter {
+        &self.failures[failure as usize]
+    }
+
+    /// Bytes that the destination socket took.
+    pub fn bytes(&self, direction: Direction) -> &Counter {
+        &self.bytes[direction as usize]
+    }
+}
+
+/// Connections in flight per backend, dials included: one row per shard, written by it alone.
+///
+/// Rows start on cache lines of their own, so a shard's write never takes a line from another.
+#[derive(Debug)]
+pub struct InFlight {
+    rows: Vec<Vec<CachePadded<[AtomicU32; InFlight::LANE]>>>,
+}
+
+impl InFlight {
+    /// Counters that share one padded line (128 bytes).
+    const LANE: usize = 32;
+
+    fn new(shards: usize, backends: usize) -> Self {
+        let lanes = backends.div_ceil(Self::LANE);
+        let row = || (0..lanes).map(|_| CachePadded::default()).collect();
+        InFlight { rows: (0..shards).map(|_| row()).collect() }
+    }
+
+    fn cell(&self, shard: usize, backend: usize) -> &AtomicU32 {
+        &self.rows[shard][backend / Self::LANE][backend % Self::LANE]
+    }
+
+    /// One more. Called by `shard` alone.
+    pub fn up(&self, shard: usize, backend: usize) {
+        let cell = self.cell(shard, backend);
+        cell.store(cell.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// One fewer. Called by `shard` alone.
+    pub fn down(&self, shard: usize, backend: usize) {
+        let cell = self.cell(shard, backend);
+        let now = cell.load(Relaxed);
+        debug_assert!(now > 0, "more connections ended than began");
+        cell.store(now.saturating_sub(1), Relaxed);
+    }
+
+    /// Over all shards: as exact as the counters are fresh.
+    pub fn sum(&self, backend: usize) -> u32 {
+        (0..self.rows.len()).map(|shard| self.cell(shard, backend).load(Relaxed)).sum()
+    }
+}
+
+/// All histograms of one shard, exchanged whole.
+#[derive(Debug)]
+pub struct Histograms {
+    pub listeners: Vec<ListenerLatency>,
+    pub backends: Vec<BackendLatency>,
+}
+
+/// The phases of a listener.
+#[derive(Debug)]
+pub struct ListenerLatency {
+    /// Accept to established, failovers included.
+    pub connect: Latency,
+    /// Accept to the first byte received from the server.
+    pub first_byte: Latency,
+    /// Accept to both sockets closed.
+    pub session: Latency,
+}
+
+/// The phases of a backend.
+#[derive(Debug)]
+pub struct BackendLatency {
+    /// One dial, successes only.
+    pub connect: Latency,
+    /// Established to the first byte received.
+    pub first_byte: Latency,
+}
+
+impl Histograms {
+    /// Empty histograms for everything in `plan`.
+    pub fn new(plan: &Plan) -> Self {
+        let listener = || ListenerLatency {
+            connect: Latency::new(Kind::Listener),
+            first_byte: Latency::new(Kind::Listener),
+            session: Latency::new(Kind::Session),
+        };
+        let backend = || BackendLatency {
+            connect: Latency::new(Kind::Backend),
+            first_byte: Latency::new(Kind::Backend),
+        };
+        Histograms {
+            listeners: plan.listeners.iter().map(|_| listener()).collect(),
+            backends: plan.backends.iter().map(|_| backend()).collect(),
+        }
+    }
+
+    /// Adds everything in `other`.
+    pub fn add(&mut self, other: &Histograms) {
+        self.each().zip(other.each_ref()).for_each(|(into, from)| into.merge(from));
+    }
+
+    /// Moves everything in `other` into this one, leaving `other` empty.
+    pub fn drain_from(&mut self, other: &mut Histograms) {
+        self.add(other);
+        other.clear();
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.each().for_each(Latency::clear);
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = &mut Latency> {
+        let listeners = self.listeners.iter_mut().flat_map(|l| {
+            let ListenerLatency { connect, first_byte, session } = l;
+            [connect, first_byte, session]
+        });
+        let backends = self.backends.iter_mut().flat_map(|b| {
+            let BackendLatency { connect, first_byte } = b;
+            [connect, first_byte]
+        });
+        listeners.chain(backends)
+    }
+
+    fn each_ref(&self) -> impl Iterator<Item = &Latency> {
+        let listeners = self.listeners.iter().flat_map(ListenerLatency::phases);
+        let backends = self.backends.iter().flat_map(BackendLatency::phases);
+        listeners.map(|(_, latency)| latency).chain(backends.map(|(_, latency)| latency))
+    }
+}
+
+impl ListenerLatency {
+    /// Name and histogram of each phase.
+    pub fn phases(&self) -> [(&'static str, &Latency); 3] {
+        [("connect", &self.connect), ("first_byte", &self.first_byte), ("session", &self.session)]
+    }
+}
+
+impl BackendLatency {
+    /// Name and histogram of each phase.
+    pub fn phases(&self) -> [(&'static str, &Latency); 2] {
+        [("connect", &self.connect), ("first_byte", &self.first_byte)]
+    }
+}
+
+/// Where a shard is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ShardState {
+    Starting,
+    Serving,
+    /// No listener and no connection left.
+    Done,
+    /// Could not start; the reason is in the log.
+    Failed,
+}
+
+/// One shard's side of the bridge.
+#[derive(Debug)]
+pub struct ShardBoard {
+    /// The CPU it is pinned to, if it is.
+    pub cpu: Option<usize>,
+    /// Its kernel thread, for reading its CPU time; 0 before it runs.
+    pub tid: AtomicU32,
+    state: AtomicU8,
+    pub listeners: Vec<CachePadded<ListenerBoard>>,
+    pub backends: Vec<CachePadded<BackendBoard>>,
+    pub meters: &'static rt::Meters,
+    /// Pauses of accepting because no descriptor was left.
+    pub accept_pauses: Counter,
+    /// Empty histograms on their way down; room for one.
+    pub fresh: ArrayQueue<Box<Histograms>>,
+    /// Histograms with values on their way up; room for one.
+    pub filled: ArrayQueue<Box<Histograms>>,
+}
+
+impl ShardBoard {
+    fn new(plan: &Plan, cpu: Option<usize>) -> Self {
+        ShardBoard {
+            cpu,
+            tid: AtomicU32::new(0),
+            state: AtomicU8::new(ShardState::Starting as u8),
+            listeners: plan.listeners.iter().map(|_| CachePadded::default()).collect(),
+            backends: plan.backends.iter().map(|_| CachePadded::default()).collect(),
+            // One per shard for the life of the process: the runtime under it outlives any plan.
+            meters: Box::leak(Box::default()),
+            accept_pauses: Counter::default(),
+            fresh: ArrayQueue::new(1),
+            filled: ArrayQueue::new(1),
+        }
+    }
+
+    /// Where this shard is in its life.
+    pub fn state(&self) -> ShardState {
+        match self.state.load(Relaxed) {
+            0 => ShardState::Starting,
+            1 => ShardState::Serving,
+            2 => ShardState::Done,
+            _ => ShardState::Failed,
+        }
+    }
+
+    /// Told by the shard itself.
+    pub fn set_state(&self, state: ShardState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Connections open now on this shard.
+    pub fn active(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.active()).sum()
+    }
+}
+
+impl ListenerBoard {
+    /// Connections open now. Ends are read first: a connection that ends between the two readings
+    /// counts as open, never as less than none.
+    pub fn active(&self) -> u64 {
+        let ended: u64 = self.ended.iter().map(Counter::get).sum();
+        self.accepted.get().saturating_sub(ended)
+    }
+}
+
+/// All shards' boards, and what they share.
+#[derive(Debug)]
+pub struct Boards {
+    pub shards: Vec<ShardBoard>,
+    pub in_flight: InFlight,
+}
+
+impl Boards {
+    /// Boards for `cpus.len()` shards.
+    pub fn new(plan: &Plan, cpus: &[Option<usize>]) -> Self {
+        Boards {
+            shards: cpus.iter().map(|cpu| ShardBoard::new(plan, *cpu)).collect(),
+            in_flight: InFlight::new(cpus.len(), plan.backends.len()),
+        }
+    }
+}

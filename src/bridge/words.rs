@@ -1,0 +1,241 @@
+//! The closed sets of the contract: why a connection ended, why one was refused, why a dial failed.
+//! Each word is a name in `/stats` and a label value in `/metrics`.
+
+/// Which of the two sockets of a relayed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Client to server.
+    Up,
+    /// Server to client.
+    Down,
+}
+
+impl Direction {
+    /// Both, in index order.
+    pub const ALL: [Direction; 2] = [Direction::Up, Direction::Down];
+
+    /// The side that bytes come from.
+    pub fn source(self) -> Side {
+        match self {
+            Direction::Up => Side::Client,
+            Direction::Down => Side::Server,
+        }
+    }
+
+    /// The word in `/metrics`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Up => "up",
+            Direction::Down => "down",
+        }
+    }
+}
+
+/// How bytes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Copied,
+    Spliced,
+}
+
+impl Path {
+    /// Both, in index order.
+    pub const ALL: [Path; 2] = [Path::Copied, Path::Spliced];
+
+    /// The word in `/metrics`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Copied => "copied",
+            Path::Spliced => "spliced",
+        }
+    }
+}
+
+/// Why a connection ended; exactly one for each accepted connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    ClientFin,
+    ServerFin,
+    ClientReset,
+    ServerReset,
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectUnreachable,
+    ConnectLocal,
+    NoBackend,
+    IdleTimeout,
+    HalfCloseTimeout,
+    MaxAge,
+    Drained,
+    Overload,
+    BackendRemoved,
+    Chaos,
+    ProtocolError,
+    InternalError,
+}
+
+impl EndReason {
+    /// All, in index order.
+    pub const ALL: [EndReason; 18] = [
+        EndReason::ClientFin,
+        EndReason::ServerFin,
+        EndReason::ClientReset,
+        EndReason::ServerReset,
+        EndReason::ConnectRefused,
+        EndReason::ConnectTimeout,
+        EndReason::ConnectUnreachable,
+        EndReason::ConnectLocal,
+        EndReason::NoBackend,
+        EndReason::IdleTimeout,
+        EndReason::HalfCloseTimeout,
+        EndReason::MaxAge,
+        EndReason::Drained,
+        EndReason::Overload,
+        EndReason::BackendRemoved,
+        EndReason::Chaos,
+        EndReason::ProtocolError,
+        EndReason::InternalError,
+    ];
+
+    /// The word of the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            EndReason::ClientFin => "client_fin",
+            EndReason::ServerFin => "server_fin",
+            EndReason::ClientReset => "client_reset",
+            EndReason::ServerReset => "server_reset",
+            EndReason::ConnectRefused => "connect_refused",
+            EndReason::ConnectTimeout => "connect_timeout",
+            EndReason::ConnectUnreachable => "connect_unreachable",
+            EndReason::ConnectLocal => "connect_local",
+            EndReason::NoBackend => "no_backend",
+            EndReason::IdleTimeout => "idle_timeout",
+            EndReason::HalfCloseTimeout => "half_close_timeout",
+            EndReason::MaxAge => "max_age",
+            EndReason::Drained => "drained",
+            EndReason::Overload => "overload",
+            EndReason::BackendRemoved => "backend_removed",
+            EndReason::Chaos => "chaos",
+            EndReason::ProtocolError => "protocol_error",
+            EndReason::InternalError => "internal_error",
+        }
+    }
+
+    /// A reset by that side.
+    pub fn reset_by(side: Side) -> EndReason {
+        match side {
+            Side::Client => EndReason::ClientReset,
+            Side::Server => EndReason::ServerReset,
+        }
+    }
+
+    /// A FIN that was read from that side first.
+    pub fn fin_by(side: Side) -> EndReason {
+        match side {
+            Side::Client => EndReason::ClientFin,
+            Side::Server => EndReason::ServerFin,
+        }
+    }
+
+    /// The side that reset the connection, if one did.
+    pub fn reset_side(self) -> Option<Side> {
+        match self {
+            EndReason::ClientReset => Some(Side::Client),
+            EndReason::ServerReset => Some(Side::Server),
+            _ => None,
+        }
+    }
+}
+
+/// Why a connection was closed before a pick; its end reason is `overload`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `listener.max_connections` reached.
+    ListenerFull,
+    /// `runtime.max_connections` reached.
+    RuntimeFull,
+    /// The process is out of descriptors.
+    Descriptors,
+}
+
+impl Refusal {
+    /// All, in index order.
+    pub const ALL: [Refusal; 3] =
+        [Refusal::ListenerFull, Refusal::RuntimeFull, Refusal::Descriptors];
+
+    /// The word in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::ListenerFull => "listener_max_connections",
+            Refusal::RuntimeFull => "runtime_max_connections",
+            Refusal::Descriptors => "descriptors",
+        }
+    }
+}
+
+/// What went wrong with a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Refused,
+    Timeout,
+    Unreachable,
+    /// Our own fault: no local port, no descriptor.
+    Local,
+    /// Reset before it sent anything.
+    ResetBeforeFirstByte,
+    /// Closed without a byte although the client had sent some.
+    ClosedBeforeFirstByte,
+}
+
+impl Failure {
+    /// All, in index order.
+    pub const ALL: [Failure; 6] = [
+        Failure::Refused,
+        Failure::Timeout,
+        Failure::Unreachable,
+        Failure::Local,
+        Failure::ResetBeforeFirstByte,
+        Failure::ClosedBeforeFirstByte,
+    ];
+
+    /// The word in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Refused => "refused",
+            Failure::Timeout => "timeout",
+            Failure::Unreachable => "unreachable",
+            Failure::Local => "local",
+            Failure::ResetBeforeFirstByte => "reset_before_first_byte",
+            Failure::ClosedBeforeFirstByte => "closed_before_first_byte",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_order_is_declaration_order() {
+        assert!(EndReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(Refusal::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(Failure::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+    }
+}

@@ -1,0 +1,152 @@
+//! THE CONTROL PLANE: one thread that checks backends, gathers what the shards counted, answers the
+//! admin endpoint and follows signals.
+//!
+//! It owns no connection and touches no byte of traffic. If it stalls or dies, traffic goes on.
+
+mod admin;
+mod check;
+mod gather;
+mod metrics;
+mod report;
+mod signals;
+mod stats;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bridge::{Bridge, Phase, ShardState},
+    config::Config,
+    limits::Limits,
+    log::LostLines,
+    rt::{Bell, Choice},
+};
+
+/// What the coordinator is given to start with.
+pub struct Setup {
+    pub config: Config,
+    pub bridge: &'static Bridge,
+    pub driver: Choice,
+    pub limits: Limits,
+    /// One per shard.
+    pub bells: Vec<Bell>,
+    /// The addresses each listener is bound to, in the order of the plan.
+    pub bound: Vec<Vec<SocketAddr>>,
+    pub lost_lines: LostLines,
+}
+
+/// What the coordinator's tasks share.
+struct App {
+    config: Config,
+    bridge: &'static Bridge,
+    driver: Choice,
+    limits: Limits,
+    bells: Vec<Bell>,
+    bound: Vec<Vec<SocketAddr>>,
+    lost_lines: LostLines,
+    started: Instant,
+    gathered: Mutex<gather::Gathered>,
+}
+
+impl App {
+    /// Moves the process forward in its life and tells the shards.
+    fn advance(&self, phase: Phase) {
+        self.bridge.advance(phase);
+        self.bells.iter().for_each(Bell::ring);
+    }
+
+    /// Whether no shard has anything left to do.
+    fn drained(&self) -> bool {
+        let over = [ShardState::Done, ShardState::Failed];
+        self.bridge.boards.shards.iter().all(|shard| over.contains(&shard.state()))
+    }
+}
+
+/// How often a draining process looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// After the cut, how long shards may take to close what they have.
+const CUT_MAX: Duration = Duration::from_secs(2);
+
+/// Runs the control plane on the calling thread until the process has drained.
+///
+/// # Errors
+/// The runtime, the admin listener or the signal handlers could not be made.
+pub fn run(setup: Setup) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let mut signals = signals::Signals::new()?;
+        let admin = admin::bind(setup.config.admin.listen).await?;
+        let admin_address = admin.local_addr()?;
+        let app = Arc::new(App {
+            gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
+            config: setup.config,
+            bridge: setup.bridge,
+            driver: setup.driver,
+            limits: setup.limits,
+            bells: setup.bells,
+            bound: setup.bound,
+            lost_lines: setup.lost_lines,
+            started: Instant::now(),
+        });
+        tokio::spawn(gather::run(Arc::clone(&app)));
+        tokio::spawn(admin::serve(Arc::clone(&app), admin));
+        tokio::spawn(report::run(Arc::clone(&app)));
+        check::start(&app);
+        announce(&app, admin_address);
+        signals.stop_asked().await;
+        drain(&app, &mut signals).await;
+        Ok(())
+    })
+}
+
+fn announce(app: &App, admin: SocketAddr) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        driver = app.driver.driver.name(),
+        driver_reason = app.driver.reason,
+        shards = app.limits.shards,
+        max_connections = app.limits.max_connections,
+        pipes_per_shard = app.limits.pipes_per_shard,
+        config = %app.config.path.display(),
+        digest = app.config.digest,
+        "serving"
+    );
+    let mut line = format!("ready admin={admin}");
+    for (listener, bound) in app.bridge.plan.listeners.iter().zip(&app.bound) {
+        let addresses: Vec<String> = bound.iter().map(SocketAddr::to_string).collect();
+        line += &format!(" {}={}", listener.name, addresses.join(","));
+    }
+    // Whoever started us may have closed stdout; that is no reason not to serve.
+    let _ = io::Write::write_all(&mut io::stdout(), format!("{line}\n").as_bytes());
+}
+
+/// Leave, drain, cut; a second signal goes straight to the cut.
+async fn drain(app: &App, signals: &mut signals::Signals) {
+    let runtime = &app.config.runtime;
+    tracing::info!(delay = ?runtime.drain_delay, timeout = ?runtime.drain_timeout, "draining");
+    app.advance(Phase::Leaving);
+    let finish = async {
+        tokio::time::sleep(runtime.drain_delay).await;
+        app.advance(Phase::Draining);
+        let _ = tokio::time::timeout(runtime.drain_timeout, until_drained(app)).await;
+    };
+    tokio::select! {
+        () = finish => {}
+        () = signals.stop_asked() => tracing::warn!("second signal: cutting what is left"),
+    }
+    app.advance(Phase::Cutting);
+    let in_time = tokio::time::timeout(CUT_MAX, until_drained(app)).await.is_ok();
+    gather::gather(app);
+    report::totals(app, in_time);
+}
+
+async fn until_drained(app: &App) {
+    while !app.drained() {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}

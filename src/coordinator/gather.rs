@@ -1,0 +1,96 @@
+//! Gathers what the shards recorded, a few times a second.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::App;
+use crate::bridge::{Bridge, Histograms, ShardBoard};
+
+/// How often histograms are collected. With the shards' tick of the same length a value is in the
+/// totals 150 ms after it was recorded; the contract says 250 ms.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// How often the shards' CPU time is read.
+const BUSY_PERIOD: Duration = Duration::from_secs(1);
+
+/// Everything recorded since the start, and since the last report line.
+pub struct Gathered {
+    pub total: Histograms,
+    pub since_report: Histograms,
+    /// One per shard.
+    pub busy: Vec<Busy>,
+}
+
+/// How much of a core a shard used lately.
+pub struct Busy {
+    read_at: Instant,
+    cpu: Duration,
+    ratio: f64,
+}
+
+impl Busy {
+    fn new() -> Self {
+        Busy { read_at: Instant::now(), cpu: Duration::ZERO, ratio: 0.0 }
+    }
+
+    /// CPU time over wall time of the last second, 0 to 1.
+    pub fn ratio(&self) -> f64 {
+        self.ratio
+    }
+
+    fn refresh(&mut self, shard: &ShardBoard) {
+        let elapsed = self.read_at.elapsed();
+        if elapsed < BUSY_PERIOD {
+            return;
+        }
+        // proc(5): the first number is the thread's time on a CPU in nanoseconds.
+        let tid = shard.tid.load(Ordering::Relaxed);
+        let text = std::fs::read_to_string(format!("/proc/self/task/{tid}/schedstat"));
+        let first = text.ok().and_then(|t| t.split(' ').next().and_then(|n| n.parse().ok()));
+        let cpu = first.map_or(self.cpu, Duration::from_nanos);
+        let used = cpu.saturating_sub(self.cpu).as_secs_f64() / elapsed.as_secs_f64();
+        self.ratio = (used * 1000.0).round() / 1000.0;
+        (self.cpu, self.read_at) = (cpu, Instant::now());
+    }
+}
+
+impl Gathered {
+    /// Empty, with an empty set sent down to each shard for exchange.
+    pub fn new(bridge: &Bridge) -> Self {
+        for shard in &bridge.boards.shards {
+            let _ = shard.fresh.push(Box::new(Histograms::new(&bridge.plan)));
+        }
+        Gathered {
+            total: Histograms::new(&bridge.plan),
+            since_report: Histograms::new(&bridge.plan),
+            busy: bridge.boards.shards.iter().map(|_| Busy::new()).collect(),
+        }
+    }
+}
+
+/// Gathers for ever.
+pub async fn run(app: Arc<App>) {
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        gather(&app);
+    }
+}
+
+/// Takes what the shards have filled and sends the emptied sets back.
+pub fn gather(app: &App) {
+    let mut gathered = app.gathered.lock().expect("nobody panics holding it");
+    for (busy, shard) in gathered.busy.iter_mut().zip(&app.bridge.boards.shards) {
+        busy.refresh(shard);
+    }
+    for shard in &app.bridge.boards.shards {
+        if let Some(mut filled) = shard.filled.pop() {
+            gathered.since_report.add(&filled);
+            gathered.total.drain_from(&mut filled);
+            let _ = shard.fresh.push(filled);
+        }
+    }
+}

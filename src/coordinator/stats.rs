@@ -1,0 +1,226 @@
+//! `/stats`: everything that is known, by name.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::App;
+use crate::{
+    bridge::{Direction, EndReason, Failure, Path, Refusal},
+    hist::{Latency, Percentiles},
+};
+
+/// A histogram over its windows.
+#[derive(Serialize)]
+struct Windows {
+    total: Percentiles,
+}
+
+/// One listener's counters over all shards, read at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    pub accepted: u64,
+    pub refused: [u64; Refusal::ALL.len()],
+    pub ended: [u64; EndReason::ALL.len()],
+    bytes: [[u64; Path::ALL.len()]; Direction::ALL.len()],
+}
+
+/// Adds up a listener's counters. Ends are read before accepts, so that what happens meanwhile
+/// never makes more ends than beginnings.
+pub fn sums(app: &App, listener: usize) -> Sums {
+    let mut sums = Sums::default();
+    for shard in &app.bridge.boards.shards {
+        let board = &shard.listeners[listener];
+        for reason in EndReason::ALL {
+            sums.ended[reason as usize] += board.ended(reason).get();
+        }
+        for refusal in Refusal::ALL {
+            sums.refused[refusal as usize] += board.refused(refusal).get();
+        }
+        for direction in Direction::ALL {
+            for path in Path::ALL {
+                sums.bytes[direction as usize][path as usize] += board.bytes(direction, path).get();
+            }
+        }
+        sums.accepted += board.accepted.get();
+    }
+    sums
+}
+
+impl Sums {
+    /// Connections open now: what was accepted and has not ended.
+    pub fn active(&self) -> u64 {
+        self.accepted.saturating_sub(self.ended.iter().sum())
+    }
+
+    /// Bytes in one direction.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.bytes[direction as usize].iter().sum()
+    }
+
+    /// Bytes on one path.
+    pub fn bytes_on(&self, path: Path) -> u64 {
+        self.bytes.iter().map(|paths| paths[path as usize]).sum()
+    }
+
+    /// Bytes in one direction on one path.
+    pub fn bytes_of(&self, direction: Direction, path: Path) -> u64 {
+        self.bytes[direction as usize][path as usize]
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn ended_by_name(&self) -> BTreeMap<&'static str, u64> {
+        let named = EndReason::ALL.iter().map(|r| (r.name(), self.ended[*r as usize]));
+        named.filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Causes that occurred, with their counts.
+    fn refused_by_name(&self) -> BTreeMap<&'static str, u64> {
+        let named = Refusal::ALL.iter().map(|r| (r.name(), self.refused[*r as usize]));
+        named.filter(|(_, n)| *n > 0).collect()
+    }
+}
+
+/// One backend's counters over all shards.
+#[derive(Clone, Debug, Default)]
+pub struct BackendSums {
+    pub active: u32,
+    pub established: u64,
+    pub failures: [u64; Failure::ALL.len()],
+    pub bytes: [u64; Direction::ALL.len()],
+}
+
+/// Adds up a backend's counters.
+pub fn backend_sums(app: &App, backend: usize) -> BackendSums {
+    let active = app.bridge.boards.in_flight.sum(backend);
+    let mut sums = BackendSums { active, ..BackendSums::default() };
+    for shard in &app.bridge.boards.shards {
+        let board = &shard.backends[backend];
+        sums.established += board.established.get();
+        for failure in Failure::ALL {
+            sums.failures[failure as usize] += board.failures(failure).get();
+        }
+        for direction in Direction::ALL {
+            sums.bytes[direction as usize] += board.bytes(direction).get();
+        }
+    }
+    sums
+}
+
+/// The whole of `/stats`.
+pub fn render(app: &App) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": app.started.elapsed().as_secs(),
+        "state": app.bridge.phase().name(),
+        "driver": app.driver.driver.name(),
+        "driver_reason": app.driver.reason,
+        "config": { "generation": 1, "digest": app.config.digest },
+        "connections_active": app.bridge.gates.runtime.taken(),
+        "max_connections": app.bridge.gates.runtime.places(),
+        "log_lines_lost_total": app.lost_lines.count(),
+        "shards": shards(app),
+        "shard_spread": shard_spread(app),
+        "listeners": listeners(app),
+        "pools": pools(app),
+    })
+}
+
+fn shards(app: &App) -> Vec<Value> {
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let shard = |(id, shard): (usize, &crate::bridge::ShardBoard)| {
+        let meters = shard.meters;
+        json!({
+            "id": id,
+            "cpu": shard.cpu,
+            "connections_active": shard.active(),
+            "accepted_total": shard.listeners.iter().map(|l| l.accepted.get()).sum::<u64>(),
+            "accept_pauses_total": shard.accept_pauses.get(),
+            "busy_ratio": gathered.busy[id].ratio(),
+            "turn_max_us": meters.turn_max_us.get(),
+            "pipes_in_use": meters.pipes_in_use.get(),
+            "pipes_open": meters.pipes_open.get(),
+            "pipes_max": app.limits.pipes_per_shard,
+            "pipes_dry_total": meters.pipes_dry.get(),
+            "buffers_in_use": meters.chunks_in_use.get(),
+            "buffers_max": crate::rt::CHUNKS_MAX,
+            "buffers_dry_total": meters.chunks_dry.get(),
+        })
+    };
+    app.bridge.boards.shards.iter().enumerate().map(shard).collect()
+}
+
+/// The busiest shard's connections over the mean; 1 when there are none.
+pub fn shard_spread(app: &App) -> f64 {
+    let active: Vec<u64> = app.bridge.boards.shards.iter().map(|s| s.active()).collect();
+    let (most, sum) = (active.iter().max().copied().unwrap_or(0), active.iter().sum::<u64>());
+    if sum == 0 { 1.0 } else { most as f64 * active.len() as f64 / sum as f64 }
+}
+
+fn windows<'a>(phases: impl IntoIterator<Item = (&'static str, &'a Latency)>) -> Map<String, Value> {
+    let window = |latency: &Latency| json!(Windows { total: latency.percentiles() });
+    phases.into_iter().map(|(name, latency)| (name.to_owned(), window(latency))).collect()
+}
+
+fn over_range<'a>(phases: impl IntoIterator<Item = (&'static str, &'a Latency)>) -> u64 {
+    phases.into_iter().map(|(_, latency)| latency.over_range()).sum()
+}
+
+fn listeners(app: &App) -> Vec<Value> {
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let listener = |(i, listener): (usize, &crate::bridge::Listener)| {
+        let sums = sums(app, i);
+        let latency = &gathered.total.listeners[i];
+        json!({
+            "name": listener.name,
+            "mode": "tcp",
+            "addresses": app.bound[i],
+            "pool": app.bridge.plan.pools[listener.pool].name,
+            "connections_active": sums.active(),
+            "max_connections": app.bridge.gates.listeners[i].places(),
+            "accepted_total": sums.accepted,
+            "refused_total": sums.refused_by_name(),
+            "bytes_up_total": sums.bytes(Direction::Up),
+            "bytes_down_total": sums.bytes(Direction::Down),
+            "bytes_copied_total": sums.bytes_on(Path::Copied),
+            "bytes_spliced_total": sums.bytes_on(Path::Spliced),
+            "ended_total": sums.ended_by_name(),
+            "over_range_total": over_range(latency.phases()),
+            "latency": windows(latency.phases()),
+        })
+    };
+    app.bridge.plan.listeners.iter().enumerate().map(listener).collect()
+}
+
+fn pools(app: &App) -> Vec<Value> {
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let backend = |i: usize| {
+        let plan = &app.bridge.plan.backends[i];
+        let sums = backend_sums(app, i);
+        let latency = &gathered.total.backends[i];
+        let failures = Failure::ALL.map(|f| (f.name(), sums.failures[f as usize]));
+        json!({
+            "name": plan.name,
+            "address": plan.address,
+            "state": app.bridge.health.get(i).name(),
+            "weight": plan.weight,
+            "priority": plan.priority,
+            "connections_active": sums.active,
+            "connections_total": sums.established,
+            "failures_total": BTreeMap::from(failures),
+            "bytes_up_total": sums.bytes[Direction::Up as usize],
+            "bytes_down_total": sums.bytes[Direction::Down as usize],
+            "over_range_total": over_range(latency.phases()),
+            "latency": windows(latency.phases()),
+        })
+    };
+    let pool = |pool: &crate::bridge::Pool| {
+        json!({
+            "name": pool.name,
+            "balance": pool.balance.name(),
+            "backends": pool.backends.clone().map(backend).collect::<Vec<_>>(),
+        })
+    };
+    app.bridge.plan.pools.iter().map(pool).collect()
+}

@@ -1,0 +1,188 @@
+//! Every bound of the process, its arithmetic and what happens when it is full.
+//!
+//! | bound | when full |
+//! |---|---|
+//! | connections of a listener, of the runtime | the newest is reset, counted in `refused_total` |
+//! | descriptors | accepting pauses, queued clients are reset, counted |
+//! | pipes of a shard | the direction copies, counted in `pipes_dry_total` |
+//! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
+//! | admin connections | the next one waits in the listen queue |
+//! | health checks at once | the next one waits |
+//! | log lines waiting to be written | the newest is dropped, counted |
+//!
+//! Pure: what the host has comes in as [`Host`].
+
+use crate::config::{Auto, Config};
+
+/// A client and a server socket; pipes are lent from a pool and counted apart.
+pub const FDS_PER_CONN: u64 = 2;
+
+/// The two ends.
+pub const FDS_PER_PIPE: u64 = 2;
+
+/// Listeners, rings, event descriptors, admin connections, health checks, spare descriptors.
+pub const FDS_RESERVED: u64 = 256;
+
+/// Requests to the admin endpoint that are served at once.
+pub const ADMIN_CONNS_MAX: usize = 64;
+
+/// Health checks that run at once.
+pub const CHECKS_AT_ONCE_MAX: usize = 64;
+
+/// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice, 1.6 MiB.
+pub const LOG_LINES_MAX: usize = 8192;
+
+/// Most pipes one shard keeps, whatever the host allows.
+pub const PIPES_PER_SHARD_MAX: u32 = 256;
+
+/// Connections taken from one listener before others get a turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// Connections the sweep looks at before others get a turn.
+pub const SWEEP_PER_TURN: usize = 1024;
+
+const _: () = assert!(FDS_RESERVED as usize >= ADMIN_CONNS_MAX + CHECKS_AT_ONCE_MAX + 64);
+
+const PAGE: u64 = 4096;
+
+/// What this host gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Descriptors this process may open, after raising the soft limit.
+    pub nofile: u64,
+    /// CPUs this process may use, by affinity mask and cgroup quota.
+    pub cpus: usize,
+    /// `fs.pipe-user-pages-soft`; 0 means no limit.
+    pub pipe_pages_soft: u64,
+}
+
+/// What the process will allow itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub shards: usize,
+    /// Connections over all listeners.
+    pub max_connections: u32,
+    pub pipes_per_shard: u32,
+}
+
+impl Host {
+    /// Asks the host, raising the soft limit of open files to the hard one.
+    pub fn ask() -> Host {
+        let pipe_pages = std::fs::read_to_string("/proc/sys/fs/pipe-user-pages-soft");
+        Host {
+            nofile: crate::sock::raise_nofile(),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            pipe_pages_soft: pipe_pages.ok().and_then(|s| s.trim().parse().ok()).unwrap_or(16_384),
+        }
+    }
+
+    /// On a host with few descriptors a quarter of them is reserved instead.
+    fn reserved(&self) -> u64 {
+        FDS_RESERVED.min(self.nofile / 4)
+    }
+}
+
+impl Limits {
+    /// Fits the configuration to the host.
+    ///
+    /// # Errors
+    /// A written number that does not fit, with the sum and the way out.
+    pub fn fit(config: &Config, host: &Host) -> Result<Limits, String> {
+        let runtime = &config.runtime;
+        let shards = match runtime.shards {
+            Auto::Auto => host.cpus,
+            Auto::Fixed(shards) => shards,
+        };
+        let pipes_per_shard = match runtime.pipes_per_shard {
+            Auto::Auto => pipes_that_fit(host, shards, runtime.pipe_size),
+            Auto::Fixed(pipes) => pipes,
+        };
+        let pipe_fds = FDS_PER_PIPE * u64::from(pipes_per_shard) * shards as u64;
+        let room = host.nofile.saturating_sub(host.reserved() + pipe_fds) / FDS_PER_CONN;
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let max_connections = match runtime.max_connections {
+            Auto::Auto => room,
+            Auto::Fixed(wanted) if wanted <= room => wanted,
+            Auto::Fixed(wanted) => {
+                return Err(does_not_fit(wanted, room, pipe_fds, host));
+            }
+        };
+        if max_connections == 0 {
+            return Err(format!(
+                "no connection fits {} open files: {} are reserved and {pipe_fds} are for pipes \
+                 (raise the limit with ulimit -n, or lower runtime.pipes_per_shard)",
+                host.nofile,
+                host.reserved()
+            ));
+        }
+        Ok(Limits { shards, max_connections, pipes_per_shard })
+    }
+}
+
+/// At most half of the user's pipe pages and an eighth of the descriptors, over all shards.
+fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
+    let pages_each = u64::from(pipe_size).div_ceil(PAGE);
+    let by_pages = match host.pipe_pages_soft {
+        0 => u64::MAX,
+        pages => pages / 2 / pages_each,
+    };
+    let by_fds = host.nofile / 8 / FDS_PER_PIPE;
+    let each = by_pages.min(by_fds) / shards as u64;
+    each.min(u64::from(PIPES_PER_SHARD_MAX)) as u32
+}
+
+fn does_not_fit(wanted: u32, room: u32, pipe_fds: u64, host: &Host) -> String {
+    let sum = FDS_PER_CONN * u64::from(wanted) + host.reserved() + pipe_fds;
+    format!(
+        "runtime.max_connections = {wanted}: needs {sum} open files \
+         ({FDS_PER_CONN} x {wanted} sockets + {} reserved + {pipe_fds} for pipes), \
+         the limit is {} (write at most {room} or \"auto\", or raise the limit with ulimit -n)",
+        host.reserved(),
+        host.nofile
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(runtime: &str) -> Config {
+        let text = format!(
+            "[runtime]\n{runtime}\n[[listener]]\nname = \"l\"\nlisten = [\"127.0.0.1:0\"]\n\
+             pool = \"p\"\n[[pool]]\nname = \"p\"\n[[pool.backend]]\naddress = \"127.0.0.1:1\"\n"
+        );
+        crate::config::parse(&text, std::path::Path::new("t.toml")).unwrap()
+    }
+
+    fn host(nofile: u64) -> Host {
+        Host { nofile, cpus: 2, pipe_pages_soft: 16_384 }
+    }
+
+    #[test]
+    fn auto_follows_the_arithmetic_of_the_contract() {
+        let limits = Limits::fit(&config(""), &host(20_000)).unwrap();
+        assert_eq!(limits.shards, 2);
+        // Half of 16,384 pages, 64 pages a pipe, 2 shards.
+        assert_eq!(limits.pipes_per_shard, 64);
+        assert_eq!(limits.max_connections, (20_000 - 256 - 2 * 128) / 2);
+    }
+
+    #[test]
+    fn a_host_with_few_descriptors_still_serves() {
+        let limits = Limits::fit(&config(""), &host(256)).unwrap();
+        assert_eq!(limits.pipes_per_shard, 8);
+        assert_eq!(limits.max_connections, (256 - 64 - 32) / 2);
+    }
+
+    #[test]
+    fn a_written_number_that_does_not_fit_is_refused_with_the_sum() {
+        let refused = Limits::fit(&config("max_connections = 9999"), &host(1024)).unwrap_err();
+        assert_eq!(
+            refused,
+            "runtime.max_connections = 9999: needs 20378 open files (2 x 9999 sockets + 256 \
+             reserved + 124 for pipes), the limit is 1024 (write at most 322 or \"auto\", or raise \
+             the limit with ulimit -n)"
+        );
+        assert!(Limits::fit(&config("max_connections = 322"), &host(1024)).is_ok());
+    }
+}

@@ -1,0 +1,197 @@
+//! The runtime seam: the one room that names monoio.
+//!
+//! Everything above is written against these verbs, which say nothing of how the kernel is asked:
+//! [`spawn`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt, accept,
+//! connect, recv, send, splice) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
+//! a listener, a backend or a connection is.
+//!
+//! Rules that keep the known faults of the engine out of our path (each measured or read in its
+//! source): only waits for readiness are ever pending, so dropping one can lose no byte; a wait is
+//! joined, never raced; a task that has more to do calls [`turn`] instead of waking itself.
+
+mod driver;
+mod lease;
+mod meter;
+mod pipe;
+mod socket;
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use rustix::event::EventfdFlags;
+
+pub use self::{
+    driver::{Choice, Driver, choose},
+    lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, pass_on, take_chunk},
+    meter::Meters,
+    pipe::{Pipe, take_pipe},
+    socket::Socket,
+};
+
+/// What a shard's thread keeps for its runtime.
+struct Local {
+    driver: Driver,
+    doorbell: Rc<OwnedFd>,
+    /// Tasks that gave up the rest of their turn, and the list that is being woken.
+    waiting: RefCell<Vec<Waker>>,
+    waking: RefCell<Vec<Waker>>,
+    meter: meter::TurnMeter,
+    chunks: lease::Chunks,
+    pipes: pipe::Pipes,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+}
+
+fn local() -> Rc<Local> {
+    LOCAL.with_borrow(|local| Rc::clone(local.as_ref().expect("called on a shard's thread")))
+}
+
+/// What a shard's runtime needs to start.
+pub struct Setup {
+    /// Which kernel interface to use; [`choose`] has probed it.
+    pub driver: Driver,
+    /// How full this shard's pools are, for everybody to read.
+    pub meters: &'static Meters,
+    /// Pipes this shard may open, and the size of each in bytes.
+    pub pipes_max: u32,
+    pub pipe_size: usize,
+}
+
+/// Wakes a shard from another thread.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    /// Rings; never blocks (an eventfd that is full has rung already).
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// Runs a shard's tasks on this thread until `main` is done. `ready` gets the bell first;
+/// `on_ring` runs on the shard after each ring.
+///
+/// # Errors
+/// The driver or the doorbell could not be made.
+pub fn run<M, F>(setup: Setup, main: M) -> io::Result<()>
+where
+    M: FnOnce(Bell) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let doorbell = rustix::event::eventfd(0, flags)?;
+    let bell = Bell(Arc::new(doorbell.try_clone()?));
+    let here = Rc::new(Local {
+        driver: setup.driver,
+        doorbell: Rc::new(doorbell),
+        waiting: RefCell::default(),
+        waking: RefCell::default(),
+        meter: meter::TurnMeter::new(setup.meters),
+        chunks: lease::Chunks::new(setup.meters),
+        pipes: pipe::Pipes::new(setup.meters, setup.pipes_max, setup.pipe_size),
+    });
+    LOCAL.set(Some(Rc::clone(&here)));
+    let main = main(bell);
+    driver::block_on(setup.driver, async move {
+        let done = spawn(main);
+        let mut done = pin!(done);
+        // Tasks wake this one when a turn begins, and it is polled when the turn has run dry.
+        poll_fn(|cx| {
+            here.meter.turn_ends(cx.waker());
+            done.as_mut().poll(cx)
+        })
+        .await;
+    })
+}
+
+/// Starts a task on this shard.
+pub fn spawn<F>(future: F) -> impl Future<Output = F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    monoio::spawn(Metered { home: local(), future })
+}
+
+/// A task whose turns are measured.
+struct Metered<F> {
+    home: Rc<Local>,
+    future: F,
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.home.meter.turn_goes_on();
+        // SAFETY: `future` is pinned whenever `self` is: it is never moved out, `Metered` has no
+        // `Drop`, and `home` is not pinned.
+        unsafe { self.map_unchecked_mut(|metered| &mut metered.future) }.poll(cx)
+    }
+}
+
+/// Waits; the engine's steps are 1 ms.
+pub async fn sleep(duration: Duration) {
+    monoio::time::sleep(duration).await;
+}
+
+/// Keeps the turn meter sharp; called a few times a second by whoever ticks.
+pub fn refresh_meter() {
+    local().meter.refresh();
+}
+
+/// The number of the turn that is running: two events in one turn came together.
+pub fn turn_number() -> u64 {
+    local().meter.number()
+}
+
+/// Ends the caller's turn: everything else that is ready runs, and new events are collected,
+/// before it goes on.
+///
+/// A task that woke itself would go to the front of the engine's queue and starve the shard, timers
+/// included. So the waker goes to a list, and the first one rings the shard's own doorbell.
+pub async fn turn() {
+    let here = local();
+    let mut listed = false;
+    poll_fn(|cx| {
+        if listed {
+            return Poll::Ready(());
+        }
+        listed = true;
+        let mut waiting = here.waiting.borrow_mut();
+        if waiting.is_empty() {
+            let _ = rustix::io::write(&*here.doorbell, &1u64.to_ne_bytes());
+        }
+        waiting.push(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Answers the doorbell for ever: wakes the tasks whose turn it is again, then calls `on_ring`.
+///
+/// # Errors
+/// The doorbell could not be registered.
+pub async fn answer_bell(mut on_ring: impl FnMut()) -> io::Result<()> {
+    let here = local();
+    let doorbell = Socket::adopt(here.doorbell.as_fd().try_clone_to_owned()?)?;
+    loop {
+        doorbell.readable().await;
+        let mut rings = [0u8; 8];
+        let _ = rustix::io::read(&doorbell, &mut rings);
+        here.waking.swap(&here.waiting);
+        here.waking.borrow_mut().drain(..).for_each(Waker::wake);
+        on_ring();
+    }
+}

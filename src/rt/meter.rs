@@ -1,0 +1,101 @@
+//! How long a shard stays away from its event queue.
+
+use std::{
+    cell::{Cell, RefCell},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::counter::{Counter, Gauge};
+
+/// A turn longer than this makes the next one be measured from its start.
+const LONG_TURN: Duration = Duration::from_micros(250);
+
+/// The runtime's own numbers for one shard; written by it alone.
+#[derive(Debug, Default)]
+pub struct Meters {
+    /// Longest turn since the start, in microseconds of the shard's own CPU time.
+    pub turn_max_us: Counter,
+    pub pipes_open: Gauge,
+    pub pipes_in_use: Gauge,
+    /// Times a direction wanted a pipe and copied because none was left.
+    pub pipes_dry: Counter,
+    pub chunks_in_use: Gauge,
+    /// Times a direction passed bytes on by peeking because no buffer was left.
+    pub chunks_dry: Counter,
+}
+
+/// Measures turns: from the first task that runs after a wait to the last one before the next.
+///
+/// What counts is the CPU time that a turn takes, not the time others took the core away from us.
+/// The CPU clock is a system call, the wall clock is not; so the CPU clock is read only after long
+/// turns and at each [`TurnMeter::refresh`], and a turn is the smaller of its wall time and the CPU
+/// time since the last reading: exact where turns are long, an upper bound everywhere.
+pub(super) struct TurnMeter {
+    meters: &'static Meters,
+    started: Cell<Option<Instant>>,
+    number: Cell<u64>,
+    cpu_mark: Cell<Duration>,
+    last_was_long: Cell<bool>,
+    turn_end: RefCell<Option<Waker>>,
+}
+
+fn cpu_now() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+impl TurnMeter {
+    pub(super) fn new(meters: &'static Meters) -> Self {
+        TurnMeter {
+            meters,
+            started: Cell::new(None),
+            number: Cell::new(0),
+            cpu_mark: Cell::new(cpu_now()),
+            last_was_long: Cell::new(false),
+            turn_end: RefCell::new(None),
+        }
+    }
+
+    /// Called before each task runs.
+    #[inline]
+    pub(super) fn turn_goes_on(&self) {
+        if self.started.get().is_some() {
+            return;
+        }
+        if self.last_was_long.get() {
+            self.refresh();
+        }
+        self.started.set(Some(Instant::now()));
+        self.number.set(self.number.get() + 1);
+        if let Some(waker) = &*self.turn_end.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Called when no task is left to run in this turn.
+    pub(super) fn turn_ends(&self, waker: &Waker) {
+        if self.turn_end.borrow().is_none() {
+            self.turn_end.replace(Some(waker.clone()));
+        }
+        let Some(started) = self.started.take() else { return };
+        let wall = started.elapsed();
+        self.last_was_long.set(wall > LONG_TURN);
+        if wall.as_micros() as u64 > self.meters.turn_max_us.get() {
+            let cpu = cpu_now().saturating_sub(self.cpu_mark.get());
+            self.meters.turn_max_us.raise_to(wall.min(cpu).as_micros() as u64);
+        }
+    }
+
+    /// How many turns there have been.
+    pub(super) fn number(&self) -> u64 {
+        self.number.get()
+    }
+
+    /// Reads the CPU clock, so that the next turn is measured from now.
+    pub(super) fn refresh(&self) {
+        self.cpu_mark.set(cpu_now());
+    }
+}

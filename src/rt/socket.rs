@@ -1,0 +1,140 @@
+//! A socket that can be waited for.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::{SocketAddr, TcpStream as StdStream},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use monoio::net::TcpStream;
+
+use super::{Chunk, Driver, local};
+use crate::sock;
+
+/// A descriptor registered with this shard's driver; closed when the last clone goes.
+///
+/// One task may wait for reading and one for writing: on epoll a second waiter would replace the
+/// first.
+#[derive(Clone, Debug)]
+pub struct Socket(Rc<TcpStream>);
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor for as long as `self` lives, and the borrow is
+        // bound to `self`.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
+
+impl Socket {
+    /// Takes over a non-blocking descriptor: accepted, connected, listening or an eventfd.
+    ///
+    /// # Errors
+    /// The driver could not register it.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Socket> {
+        // The engine wants its own stream type; it only ever waits for readiness on it.
+        Ok(Socket(Rc::new(TcpStream::from_std(StdStream::from(fd))?)))
+    }
+
+    /// Waits until reading would not block; may return early.
+    pub async fn readable(&self) {
+        self.ready(self.0.readable(false)).await;
+    }
+
+    /// Waits until writing would not block; may return early.
+    pub async fn writable(&self) {
+        self.ready(self.0.writable(false)).await;
+    }
+
+    /// On epoll the engine asks `poll(2)` before the wait and once more after it. The first one is
+    /// needed (it clears stale readiness); the second is not, since the caller tries anyway and
+    /// comes back if there was nothing. The ring's wait is an operation and is awaited to its end.
+    async fn ready(&self, wait: impl Future<Output = io::Result<()>>) {
+        let mut wait = pin!(wait);
+        if local().driver == Driver::IoUring {
+            let _ = wait.await;
+            return;
+        }
+        let mut woken = false;
+        poll_fn(|cx| {
+            if woken {
+                return Poll::Ready(());
+            }
+            woken = true;
+            wait.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    }
+
+    /// Accepts what is queued, or `WouldBlock`.
+    ///
+    /// # Errors
+    /// As [`sock::accept`].
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        sock::accept(self)
+    }
+
+    /// Begins to connect. The socket is there at once, so that others can [`Socket::abort`] it.
+    ///
+    /// # Errors
+    /// What the kernel can say at once.
+    pub fn connect(address: SocketAddr) -> io::Result<Socket> {
+        Socket::adopt(sock::connect(address)?)
+    }
+
+    /// Waits until a [`Socket::connect`] is decided.
+    ///
+    /// # Errors
+    /// `TimedOut` after `limit`, else the kernel's reason.
+    pub async fn connected(&self, limit: Duration) -> io::Result<()> {
+        let mut deadline = pin!(monoio::time::sleep(limit));
+        let mut wait = pin!(self.0.writable(false));
+        let mut late = false;
+        poll_fn(|cx| {
+            if !late && deadline.as_mut().poll(cx).is_ready() {
+                late = true;
+                // Ends the wait below; dropping it would keep the descriptor open on the ring.
+                sock::abort(self);
+            }
+            wait.as_mut().poll(cx).map(drop)
+        })
+        .await;
+        match sock::connected(self) {
+            _ if late => Err(io::ErrorKind::TimedOut.into()),
+            outcome => outcome,
+        }
+    }
+
+    /// Receives into `chunk` what is there, replacing what it held: 0 is the end.
+    ///
+    /// # Errors
+    /// As [`sock::recv`].
+    pub fn recv(&self, chunk: &mut Chunk) -> io::Result<usize> {
+        chunk.fill(|buffer| sock::recv(self, buffer))
+    }
+
+    /// Sends from the front of `chunk` what the socket takes now, and takes it off.
+    ///
+    /// # Errors
+    /// As [`sock::send`].
+    pub fn send(&self, chunk: &mut Chunk) -> io::Result<usize> {
+        let sent = sock::send(self, chunk.bytes())?;
+        chunk.advance(sent);
+        Ok(sent)
+    }
+
+    /// Passes our FIN on.
+    pub fn finish(&self) {
+        sock::finish(self);
+    }
+
+    /// Resets the connection and wakes everybody who waits on it.
+    pub fn abort(&self) {
+        sock::abort(self);
+    }
+}

@@ -1,0 +1,219 @@
+//! `ringway run` and `ringway check`: from a file to a serving process.
+//!
+//! The order matters: everything that can be refused is refused before the first connection.
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::Path,
+    process::ExitCode,
+    sync::mpsc::{self, Receiver},
+    thread,
+};
+
+use crate::{
+    bridge::{Bridge, Gates, Plan},
+    config::{self, Auto, Config, Driver as DriverWish},
+    coordinator,
+    counter::Gate,
+    limits::{Host, Limits},
+    log,
+    rt::{self, Bell, Choice, Driver},
+    shard, sock,
+};
+
+/// Prints every problem of the file to stdout and a summary to stderr.
+pub fn check(path: &Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            print!("{problems}");
+            eprintln!("{}: {} problem(s)", path.display(), problems.len());
+            return ExitCode::FAILURE;
+        }
+    };
+    match Limits::fit(&config, &Host::ask()) {
+        Ok(_) => {
+            eprintln!("{}: valid", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            println!("{}: {problem}", path.display());
+            eprintln!("{}: 1 problem(s)", path.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until drained.
+pub fn run(path: &Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprint!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (guard, lost_lines) = log::start(&config.log);
+    let outcome = start(config, lost_lines);
+    drop(guard);
+    match outcome {
+        // Exits without dropping the shards' runtimes, whose operations may still be in flight.
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("ringway: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
+    let limits = Limits::fit(&config, &Host::ask())?;
+    let driver = rt::choose(wish(config.runtime.driver))?;
+    let sockets = bind(&config, limits.shards)?;
+    warn_without_pipes(&config, &limits);
+    let plan = Plan::new(&config);
+    let gates = Gates {
+        runtime: Gate::new(limits.max_connections),
+        listeners: gates(&config, limits.max_connections),
+    };
+    let cpus = cpus(&config, limits.shards);
+    // For the life of the process: shards never end before it does.
+    let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, &cpus)));
+    let bells = start_shards(&config, bridge, &driver, &limits, sockets.per_shard)?;
+    let setup = coordinator::Setup {
+        config,
+        bridge,
+        driver,
+        limits,
+        bells,
+        bound: sockets.bound,
+        lost_lines,
+    };
+    coordinator::run(setup).map_err(|error| error.to_string())
+}
+
+fn wish(driver: DriverWish) -> Option<Driver> {
+    match driver {
+        DriverWish::Auto => None,
+        DriverWish::IoUring => Some(Driver::IoUring),
+        DriverWish::Epoll => Some(Driver::Epoll),
+    }
+}
+
+/// A listener without a limit of its own has the runtime's.
+fn gates(config: &Config, most: u32) -> Vec<Gate> {
+    let places = |l: &config::Listener| l.max_connections.unwrap_or(most).min(most);
+    config.listeners.iter().map(|l| Gate::new(places(l))).collect()
+}
+
+/// The CPU of each shard, within the affinity mask; `None` when shards are not pinned.
+fn cpus(config: &Config, shards: usize) -> Vec<Option<usize>> {
+    let usable = match config.runtime.pin_cpus {
+        true => core_affinity::get_core_ids().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    (0..shards).map(|shard| usable.get(shard % usable.len().max(1)).map(|cpu| cpu.id)).collect()
+}
+
+struct Sockets {
+    /// The addresses of each listener, ports chosen.
+    bound: Vec<Vec<SocketAddr>>,
+    /// Listening sockets of each shard, with the index of their listener.
+    per_shard: Vec<Vec<(usize, OwnedFd)>>,
+}
+
+/// Claims every address alone first, then gives each shard its own socket on it.
+fn bind(config: &Config, shards: usize) -> Result<Sockets, String> {
+    let mut sockets = Sockets {
+        bound: vec![Vec::new(); config.listeners.len()],
+        per_shard: (0..shards).map(|_| Vec::new()).collect(),
+    };
+    for (i, listener) in config.listeners.iter().enumerate() {
+        for address in &listener.listen {
+            let refused = |error| cannot_listen(&listener.name, *address, &error);
+            let claimed = sock::claim(*address).map_err(refused)?;
+            for shard in &mut sockets.per_shard {
+                shard.push((i, sock::listen(claimed).map_err(refused)?));
+            }
+            sockets.bound[i].push(claimed);
+        }
+    }
+    Ok(sockets)
+}
+
+fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            " (another process listens there, perhaps another ringway: stop it, or choose another \
+             address)"
+        }
+        std::io::ErrorKind::PermissionDenied => " (ports under 1024 need CAP_NET_BIND_SERVICE)",
+        std::io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
+        _ => "",
+    };
+    format!("listener {listener}: cannot listen on {address}: {error}{hint}")
+}
+
+/// Splicing without pipes is copying; better said at the start than found in a profile.
+fn warn_without_pipes(config: &Config, limits: &Limits) {
+    if limits.pipes_per_shard == 0 {
+        return;
+    }
+    if let Err(error) = sock::pipe(config.runtime.pipe_size as usize) {
+        tracing::warn!(
+            %error,
+            pipe_size = config.runtime.pipe_size,
+            "no pipe of this size: bytes are copied (lower runtime.pipe_size, or raise \
+             fs.pipe-max-size and fs.pipe-user-pages-soft)"
+        );
+    }
+}
+
+fn start_shards(
+    config: &Config,
+    bridge: &'static Bridge,
+    driver: &Choice,
+    limits: &Limits,
+    sockets: Vec<Vec<(usize, OwnedFd)>>,
+) -> Result<Vec<Bell>, String> {
+    let started: Vec<Receiver<Result<Bell, String>>> = sockets
+        .into_iter()
+        .enumerate()
+        .map(|(id, listeners)| {
+            let setup = shard::Setup {
+                id,
+                bridge,
+                driver: driver.driver,
+                pipes_max: limits.pipes_per_shard,
+                pipe_size: match config.runtime.pipes_per_shard {
+                    Auto::Fixed(0) => 0,
+                    _ => config.runtime.pipe_size as usize,
+                },
+                listeners,
+            };
+            start_shard(setup)
+        })
+        .collect();
+    let bell = |(id, started): (usize, Receiver<Result<Bell, String>>)| {
+        let answer = started.recv().unwrap_or_else(|_| Err("it ended at once".into()));
+        answer.map_err(|error| format!("cannot start shard {id}: {error}"))
+    };
+    started.into_iter().enumerate().map(bell).collect()
+}
+
+fn start_shard(setup: shard::Setup) -> Receiver<Result<Bell, String>> {
+    let (tell, started) = mpsc::channel();
+    let (serving, failed) = (tell.clone(), tell);
+    let name = format!("ringway-shard-{}", setup.id);
+    let body = move || {
+        // The receiver is gone once the shard has started; nobody is left to tell then.
+        let on_start = move |bell| drop(serving.send(Ok(bell)));
+        if let Err(error) = shard::run(setup, on_start) {
+            let _ = failed.send(Err(error.to_string()));
+        }
+    };
+    // A thread that cannot be made drops `tell`, which reads as an early end.
+    drop(thread::Builder::new().name(name).spawn(body));
+    started
+}

@@ -1,0 +1,182 @@
+//! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
+//!
+//! A connection goes through the files of this folder in this order: [`accept`], [`pick`],
+//! [`dial`], [`relay`], [`record`]. Nothing here blocks, locks, allocates per message or waits for
+//! the coordinator; what crosses threads goes through the bridge.
+
+mod accept;
+mod conn;
+mod dial;
+mod drain;
+mod pick;
+mod record;
+mod relay;
+mod sweep;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+use slab::Slab;
+
+use self::{accept::Admission, conn::Conn, pick::Picker, record::Outcome};
+use crate::{
+    bridge::{Bridge, Histograms, ShardBoard, ShardState},
+    rt::{self, Bell, Driver, Socket},
+};
+
+/// What a shard is given to start with.
+pub struct Setup {
+    pub id: usize,
+    pub bridge: &'static Bridge,
+    pub driver: Driver,
+    pub pipes_max: u32,
+    pub pipe_size: usize,
+    /// Listening sockets, each with the index of its listener.
+    pub listeners: Vec<(usize, OwnedFd)>,
+}
+
+/// The state of one shard; lives on its thread.
+pub struct Shard {
+    id: usize,
+    bridge: &'static Bridge,
+    pickers: RefCell<Vec<Picker>>,
+    rng: RefCell<fastrand::Rng>,
+    /// Connections from accept to record, for the sweep and the drain.
+    table: RefCell<Slab<Rc<Conn>>>,
+    histograms: RefCell<Box<Histograms>>,
+    /// True exactly when something was recorded since the last exchange.
+    recorded: Cell<bool>,
+    /// Given up to refuse a client when no descriptor is left.
+    spare: RefCell<Option<OwnedFd>>,
+    listening: RefCell<Vec<(usize, Socket)>>,
+    started: Instant,
+    clock_ms: Cell<u64>,
+}
+
+/// Runs a shard on the calling thread until the process ends. `on_start` gets its bell once it
+/// accepts.
+///
+/// # Errors
+/// The runtime could not be made, or a listener not be registered.
+pub fn run(setup: Setup, on_start: impl FnOnce(Bell) + 'static) -> io::Result<()> {
+    if let Some(cpu) = setup.bridge.boards.shards[setup.id].cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    }
+    let board = &setup.bridge.boards.shards[setup.id];
+    board.tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
+    let runtime = rt::Setup {
+        driver: setup.driver,
+        meters: board.meters,
+        pipes_max: setup.pipes_max,
+        pipe_size: setup.pipe_size,
+    };
+    rt::run(runtime, |bell| async move {
+        let shard = Rc::new(Shard::new(setup.id, setup.bridge));
+        if let Err(error) = shard.listen(setup.listeners) {
+            tracing::error!(shard = shard.id, %error, "cannot register a listener");
+            return shard.board().set_state(ShardState::Failed);
+        }
+        shard.board().set_state(ShardState::Serving);
+        on_start(bell);
+        drop(rt::spawn(sweep::run(Rc::clone(&shard))));
+        if let Err(error) = rt::answer_bell(move || drain::follow(&shard)).await {
+            tracing::error!(%error, "cannot register the doorbell");
+        }
+    })
+}
+
+/// One connection, from the moment it is admitted to the moment it is recorded.
+async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, admission: Admission) {
+    let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
+    let outcome = match dial::reach(&shard, &conn).await {
+        Ok(lease) => {
+            relay::relay(&shard, &conn, &lease).await;
+            Outcome::served(&conn, lease.backend)
+        }
+        Err(end) => {
+            conn.abort();
+            Outcome::unserved(&conn, end)
+        }
+    };
+    shard.table.borrow_mut().remove(place);
+    drop(conn);
+    record::finish(&shard, outcome);
+    drop(admission);
+    drain::note_if_done(&shard);
+}
+
+impl Shard {
+    fn new(id: usize, bridge: &'static Bridge) -> Self {
+        let picker = |pool: &crate::bridge::Pool| {
+            Picker::new(pool.balance, pool.max_attempts, pool.backends.len(), id)
+        };
+        Shard {
+            id,
+            bridge,
+            pickers: RefCell::new(bridge.plan.pools.iter().map(picker).collect()),
+            rng: RefCell::new(fastrand::Rng::new()),
+            table: RefCell::default(),
+            histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan))),
+            recorded: Cell::new(false),
+            spare: RefCell::new(accept::spare().ok()),
+            listening: RefCell::default(),
+            started: Instant::now(),
+            clock_ms: Cell::new(0),
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listeners: Vec<(usize, OwnedFd)>) -> io::Result<()> {
+        for (listener, fd) in listeners {
+            let socket = Socket::adopt(fd)?;
+            self.listening.borrow_mut().push((listener, socket.clone()));
+            drop(rt::spawn(accept::run(Rc::clone(self), listener, socket)));
+        }
+        Ok(())
+    }
+
+    fn board(&self) -> &'static ShardBoard {
+        &self.bridge.boards.shards[self.id]
+    }
+
+    /// Milliseconds since the shard started, as of the last tick.
+    fn clock_ms(&self) -> u64 {
+        self.clock_ms.get()
+    }
+
+    /// Moves the clock and, when the coordinator has sent empty histograms, exchanges ours.
+    fn tick(&self) {
+        self.clock_ms.set(self.started.elapsed().as_millis() as u64);
+        if !self.recorded.get() || !self.board().filled.is_empty() {
+            return;
+        }
+        if let Some(fresh) = self.board().fresh.pop() {
+            let filled = self.histograms.replace(fresh);
+            self.recorded.set(false);
+            // Room for one, and it was seen empty; only this thread fills it.
+            let _ = self.board().filled.push(filled);
+        }
+    }
+
+    fn histograms(&self, record: impl FnOnce(&mut Histograms)) {
+        record(&mut self.histograms.borrow_mut());
+        self.recorded.set(true);
+    }
+
+    /// One more than the highest place in the table that may be taken.
+    fn table_len(&self) -> usize {
+        self.table.borrow().capacity()
+    }
+
+    /// The connections in `count` places from `from`.
+    fn table_slice(&self, from: usize, count: usize) -> Vec<Rc<Conn>> {
+        let table = self.table.borrow();
+        let to = from.saturating_add(count).min(table.capacity());
+        (from..to).filter_map(|place| table.get(place).cloned()).collect()
+    }
+}

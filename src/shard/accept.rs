@@ -1,0 +1,138 @@
+//! Takes a client or refuses it.
+
+use std::{io, rc::Rc, time::Duration};
+
+use rustix::{fd::OwnedFd, io::Errno};
+
+use super::{Shard, conn::Conn, record, serve};
+use crate::{
+    bridge::{Phase, Refusal},
+    limits::ACCEPTS_PER_TURN,
+    rt::{self, Socket},
+    sock,
+};
+
+/// Out of descriptors: how long not to accept. Long enough for connections to end, short enough
+/// that a client's second SYN finds us again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Refused with the spare descriptor before each pause, so that clients learn it at once.
+const REFUSED_PER_PAUSE: usize = 64;
+
+/// Accepts on one listening socket until the shard drains.
+pub async fn run(shard: Rc<Shard>, listener: usize, socket: Socket) {
+    while shard.bridge.phase() < Phase::Draining {
+        match take_queued(&shard, listener, &socket, ACCEPTS_PER_TURN) {
+            Queue::Empty => socket.readable().await,
+            Queue::More => rt::turn().await,
+            Queue::NoDescriptor => {
+                shard.board().accept_pauses.add(1);
+                refuse_with_spare(&shard, listener, &socket);
+                rt::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How accepting stopped.
+enum Queue {
+    Empty,
+    More,
+    NoDescriptor,
+}
+
+/// Takes what is queued now, to the last connection. Called before the listener is closed: what
+/// the kernel has accepted for us would be reset with it.
+pub fn take_all(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
+    while let Queue::More = take_queued(shard, listener, socket, ACCEPTS_PER_TURN) {}
+}
+
+fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize) -> Queue {
+    for _ in 0..most {
+        match socket.accept() {
+            Ok(fd) => admit(shard, listener, fd),
+            Err(e) => match Errno::from_io_error(&e) {
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return Queue::NoDescriptor;
+                }
+                // The client gave up while it was queued (accept(2) lists more such errors).
+                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
+                _ => return Queue::Empty,
+            },
+        }
+    }
+    Queue::More
+}
+
+/// Starts serving an accepted connection, or resets it when a limit is reached.
+fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd) {
+    shard.board().listeners[listener].accepted.add(1);
+    let admission = match Admission::enter(shard, listener) {
+        Ok(admission) => admission,
+        Err(refusal) => return refuse(shard, listener, fd, refusal),
+    };
+    let client = match Socket::adopt(fd) {
+        Ok(client) => client,
+        // Only when the kernel cannot register one more descriptor; closing it resets the client.
+        Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
+    };
+    let conn = Rc::new(Conn::new(client, listener, shard.clock_ms()));
+    drop(rt::spawn(serve(Rc::clone(shard), conn, admission)));
+}
+
+fn refuse(shard: &Shard, listener: usize, fd: OwnedFd, refusal: Refusal) {
+    sock::abort(&fd);
+    drop(fd);
+    record::refused(shard, listener, refusal);
+}
+
+/// Gives up the spare descriptor to take and reset what is queued, then gets it back. Without it
+/// a queued client would wait for a descriptor that may never come.
+fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
+    if shard.spare.take().is_none() {
+        shard.spare.replace(spare().ok());
+        return;
+    }
+    for _ in 0..REFUSED_PER_PAUSE {
+        let Ok(fd) = socket.accept() else { break };
+        shard.board().listeners[listener].accepted.add(1);
+        refuse(shard, listener, fd, Refusal::Descriptors);
+    }
+    shard.spare.replace(spare().ok());
+}
+
+/// A descriptor held only to be given up.
+///
+/// # Errors
+/// None is left.
+pub fn spare() -> io::Result<OwnedFd> {
+    let flags = rustix::event::EventfdFlags::CLOEXEC;
+    Ok(rustix::event::eventfd(0, flags)?)
+}
+
+/// A place in the limits of a listener and of the runtime; dropping it gives the place back.
+pub struct Admission {
+    shard: Rc<Shard>,
+    listener: usize,
+}
+
+impl Admission {
+    fn enter(shard: &Rc<Shard>, listener: usize) -> Result<Admission, Refusal> {
+        let gates = &shard.bridge.gates;
+        if !gates.listeners[listener].enter() {
+            return Err(Refusal::ListenerFull);
+        }
+        if !gates.runtime.enter() {
+            gates.listeners[listener].leave();
+            return Err(Refusal::RuntimeFull);
+        }
+        Ok(Admission { shard: Rc::clone(shard), listener })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.shard.bridge.gates.listeners[self.listener].leave();
+        self.shard.bridge.gates.runtime.leave();
+    }
+}

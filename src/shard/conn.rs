@@ -1,0 +1,166 @@
+//! One accepted connection: its sockets, what is known of its end, and when it last moved.
+//!
+//! It is shared by the two tasks of its relay and the shard's sweep; all of them run on one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
+
+use crate::{
+    bridge::{Direction, EndReason, Side},
+    rt::{self, Socket},
+};
+
+/// A connection from accept to record.
+#[derive(Debug)]
+pub struct Conn {
+    pub client: Socket,
+    /// The backend's socket, from the moment a dial begins.
+    server: RefCell<Option<Socket>>,
+    pub listener: usize,
+    pub accepted_at: Instant,
+    /// When the dial that succeeded did so.
+    pub established_at: Cell<Instant>,
+    phase: Cell<Phase>,
+    /// The first reset, or decision of ours.
+    end: Cell<Option<EndReason>>,
+    /// The side whose FIN was read first, and in which turn.
+    first_fin: Cell<Option<(Side, u64)>>,
+    /// True exactly when the client has sent a byte, the server has.
+    pub asked: Cell<bool>,
+    pub answered: Cell<bool>,
+    /// True exactly while that direction waits for its sink, so that nobody reads its source.
+    blocked: [Cell<bool>; 2],
+    /// Shard clock of the last byte in either direction.
+    pub moved_ms: Cell<u64>,
+    /// Shard clock when the sweep first saw the source of a blocked direction dead.
+    pub hung_up_ms: Cell<Option<u64>>,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 256);
+
+/// Which timeouts apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Dialing,
+    Relaying,
+    /// One direction has ended.
+    HalfClosed,
+    /// Both have, or a reset is being passed on; its own bounds apply.
+    Closing,
+}
+
+impl Conn {
+    /// A client that was just accepted.
+    pub fn new(client: Socket, listener: usize, now_ms: u64) -> Self {
+        let now = Instant::now();
+        Conn {
+            client,
+            server: RefCell::new(None),
+            listener,
+            accepted_at: now,
+            established_at: Cell::new(now),
+            phase: Cell::new(Phase::Dialing),
+            end: Cell::new(None),
+            first_fin: Cell::new(None),
+            asked: Cell::new(false),
+            answered: Cell::new(false),
+            blocked: Default::default(),
+            moved_ms: Cell::new(now_ms),
+            hung_up_ms: Cell::new(None),
+        }
+    }
+
+    /// Which timeouts apply now.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Tells which timeouts apply from now on.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// A dial begins.
+    pub fn dialing(&self, server: &Socket) {
+        self.server.replace(Some(server.clone()));
+    }
+
+    /// The last dial failed: its socket is closed.
+    pub fn dial_failed(&self) {
+        self.server.replace(None);
+    }
+
+    /// The backend's socket, while there is one.
+    pub fn server(&self) -> Option<Socket> {
+        self.server.borrow().clone()
+    }
+
+    /// The socket of that side, while there is one.
+    pub fn socket(&self, side: Side) -> Option<Socket> {
+        match side {
+            Side::Client => Some(self.client.clone()),
+            Side::Server => self.server(),
+        }
+    }
+
+    /// We end this connection: the first reason stands, both sockets are reset, and whoever waits
+    /// on them wakes.
+    pub fn decide(&self, reason: EndReason) {
+        if self.end.get().is_none() {
+            self.end.set(Some(reason));
+        }
+        self.abort();
+    }
+
+    /// That side reset the connection.
+    pub fn reset_by(&self, side: Side) {
+        if self.end.get().is_none() {
+            self.end.set(Some(EndReason::reset_by(side)));
+        }
+    }
+
+    /// That side's FIN was read. Two in the same turn count as the client's.
+    pub fn fin_by(&self, side: Side) {
+        let turn = rt::turn_number();
+        match self.first_fin.get() {
+            Some((_, earlier)) if earlier != turn || side == Side::Server => {}
+            _ => self.first_fin.set(Some((side, turn))),
+        }
+        let half = self.phase.get() == Phase::Relaying;
+        self.enter(if half { Phase::HalfClosed } else { Phase::Closing });
+    }
+
+    /// The first reset, or decision of ours, if there was one.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.end.get()
+    }
+
+    /// The reason to record once both directions are over.
+    pub fn end_reason(&self) -> EndReason {
+        let fin = || self.first_fin.get().map(|(side, _)| EndReason::fin_by(side));
+        self.end.get().or_else(fin).unwrap_or(EndReason::InternalError)
+    }
+
+    /// Resets both sockets.
+    pub fn abort(&self) {
+        self.client.abort();
+        if let Some(server) = &*self.server.borrow() {
+            server.abort();
+        }
+    }
+
+    /// Notes that a direction waits for its sink, or no longer does.
+    pub fn set_blocked(&self, direction: Direction, blocked: bool) {
+        self.blocked[direction as usize].set(blocked);
+        if !blocked {
+            self.hung_up_ms.set(None);
+        }
+    }
+
+    /// Whether a direction waits for its sink.
+    pub fn is_blocked(&self, direction: Direction) -> bool {
+        self.blocked[direction as usize].get()
+    }
+}

@@ -1,0 +1,96 @@
+//! What happened becomes numbers. Each connection is recorded exactly once, by [`finish`] or
+//! [`refused`]; an [`Outcome`] is taken by value, so it cannot be recorded twice.
+
+use std::time::Instant;
+
+use super::{Shard, conn::Conn};
+use crate::bridge::{EndReason, Failure, Refusal};
+
+/// How one connection went, once its sockets are closed.
+#[derive(Debug)]
+#[must_use = "an outcome that is not recorded is a connection nobody can account for"]
+pub struct Outcome {
+    listener: usize,
+    accepted_at: Instant,
+    end: EndReason,
+    /// The backend it was established to.
+    served_by: Option<usize>,
+    /// What the backend did wrong before it sent a byte.
+    failure: Option<Failure>,
+}
+
+impl Outcome {
+    /// A connection that never got a server.
+    pub fn unserved(conn: &Conn, end: EndReason) -> Outcome {
+        Outcome {
+            listener: conn.listener,
+            accepted_at: conn.accepted_at,
+            end,
+            served_by: None,
+            failure: None,
+        }
+    }
+
+    /// A connection that was relayed to `backend`.
+    pub fn served(conn: &Conn, backend: usize) -> Outcome {
+        let end = conn.end_reason();
+        let failure = match end {
+            _ if conn.answered.get() => None,
+            EndReason::ServerReset => Some(Failure::ResetBeforeFirstByte),
+            EndReason::ServerFin if conn.asked.get() => Some(Failure::ClosedBeforeFirstByte),
+            _ => None,
+        };
+        Outcome {
+            listener: conn.listener,
+            accepted_at: conn.accepted_at,
+            end,
+            served_by: Some(backend),
+            failure,
+        }
+    }
+}
+
+/// Records a connection that is over.
+pub fn finish(shard: &Shard, outcome: Outcome) {
+    let board = shard.board();
+    board.listeners[outcome.listener].ended(outcome.end).add(1);
+    let Some(backend) = outcome.served_by else { return };
+    if let Some(failure) = outcome.failure {
+        board.backends[backend].failures(failure).add(1);
+    }
+    let session = outcome.accepted_at.elapsed();
+    shard.histograms(|h| h.listeners[outcome.listener].session.record(session));
+}
+
+/// Records a connection that was closed before a pick.
+pub fn refused(shard: &Shard, listener: usize, refusal: Refusal) {
+    let board = &shard.board().listeners[listener];
+    board.refused(refusal).add(1);
+    board.ended(EndReason::Overload).add(1);
+}
+
+/// Records a dial that failed.
+pub fn dial_failed(shard: &Shard, backend: usize, failure: Failure) {
+    shard.board().backends[backend].failures(failure).add(1);
+}
+
+/// Records a dial that succeeded, which `began` when its socket was made.
+pub fn established(shard: &Shard, conn: &Conn, backend: usize, began: Instant) {
+    let now = Instant::now();
+    conn.established_at.set(now);
+    shard.board().backends[backend].established.add(1);
+    shard.histograms(|h| {
+        h.listeners[conn.listener].connect.record(now - conn.accepted_at);
+        h.backends[backend].connect.record(now - began);
+    });
+}
+
+/// Records the first byte received from the server.
+pub fn first_byte(shard: &Shard, conn: &Conn, backend: usize) {
+    let now = Instant::now();
+    conn.answered.set(true);
+    shard.histograms(|h| {
+        h.listeners[conn.listener].first_byte.record(now - conn.accepted_at);
+        h.backends[backend].first_byte.record(now - conn.established_at.get());
+    });
+}

@@ -1,0 +1,218 @@
+//! Both directions of one connection, half-close and reset.
+//!
+//! The directions are two tasks with the same code, so that each waits for exactly one thing. A
+//! direction reads its source and writes its sink; it chooses between copying and splicing as it
+//! goes, and while it waits for its source it holds neither buffer nor pipe.
+
+mod copy;
+mod gate;
+mod splice;
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use self::gate::Gate;
+use super::{
+    Shard,
+    conn::{Conn, Phase},
+    dial::Lease,
+    record,
+};
+use crate::{
+    bridge::{BackendBoard, Direction, ListenerBoard, Path, Side},
+    rt::{self, Socket},
+    sock,
+};
+
+/// Bytes one direction moves before others get their turn: one pipe full, about 60 us of work.
+pub const TURN_BYTES: usize = 256 * 1024;
+
+/// How long what a side sent before its reset may take to be acknowledged by the other side.
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// Relays until both directions are over and `conn` knows why.
+pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
+    let Some(server) = conn.server() else { return };
+    conn.enter(Phase::Relaying);
+    let flow = |direction: Direction| {
+        let (source, sink) = match direction {
+            Direction::Up => (conn.client.clone(), server.clone()),
+            Direction::Down => (server.clone(), conn.client.clone()),
+        };
+        Flow::new(shard, conn, lease.backend, direction, Ends { source, sink })
+    };
+    let down = rt::spawn(flow(Direction::Down).run());
+    flow(Direction::Up).run().await;
+    down.await;
+    // A reset that was noticed by writing, with nobody left to read: pass it on from here.
+    if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
+        if let Some(socket) = conn.socket(side.other()) {
+            flush(conn, &socket).await;
+        }
+        conn.abort();
+    }
+}
+
+/// The two sockets of one direction.
+struct Ends {
+    source: Socket,
+    sink: Socket,
+}
+
+/// One direction of one connection.
+struct Flow {
+    shard: Rc<Shard>,
+    conn: Rc<Conn>,
+    backend: usize,
+    direction: Direction,
+    ends: Ends,
+    listener_board: &'static ListenerBoard,
+    backend_board: &'static BackendBoard,
+    gate: Gate,
+}
+
+/// What one turn of a direction came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Its share of this turn is used up, or the gate may have changed its mind.
+    Again,
+    /// Nothing to read now.
+    SourceEmpty,
+    /// The source's FIN was read and everything before it has been passed on.
+    SourceEnded,
+    SourceReset,
+    SinkReset,
+    /// We ended the connection meanwhile.
+    Ended,
+}
+
+impl Flow {
+    fn new(
+        shard: &Rc<Shard>,
+        conn: &Rc<Conn>,
+        backend: usize,
+        direction: Direction,
+        ends: Ends,
+    ) -> Flow {
+        let board = shard.board();
+        Flow {
+            shard: Rc::clone(shard),
+            conn: Rc::clone(conn),
+            backend,
+            direction,
+            ends,
+            listener_board: &board.listeners[conn.listener],
+            backend_board: &board.backends[backend],
+            gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
+        }
+    }
+
+    async fn run(mut self) {
+        let mut step = match self.direction {
+            // The client has usually sent by the time the dial is done; the server has not.
+            Direction::Up => Step::Again,
+            Direction::Down => Step::SourceEmpty,
+        };
+        loop {
+            match step {
+                Step::Again => rt::turn().await,
+                Step::SourceEmpty => self.ends.source.readable().await,
+                Step::SourceEnded => return self.pass_fin_on().await,
+                Step::SourceReset => return self.pass_reset_on().await,
+                Step::SinkReset => return self.conn.reset_by(self.direction.source().other()),
+                Step::Ended => return,
+            }
+            step = if self.decided() {
+                Step::Ended
+            } else {
+                self.step().await
+            };
+        }
+    }
+
+    async fn step(&mut self) -> Step {
+        self.gate.woke(self.shard.clock_ms().saturating_sub(self.conn.moved_ms.get()));
+        match self.gate.path() {
+            Path::Copied => copy::step(self).await,
+            Path::Spliced => splice::step(self).await,
+        }
+    }
+
+    /// Whether we, not a peer, ended the connection.
+    fn decided(&self) -> bool {
+        self.conn.ended().is_some_and(|end| end.reset_side().is_none())
+    }
+
+    async fn pass_fin_on(&self) {
+        let source = self.direction.source();
+        // Kernel: a reset that the other direction met by writing clears the socket's error, and
+        // reading it then looks like a FIN.
+        if self.conn.ended().and_then(|end| end.reset_side()) == Some(source) {
+            return self.pass_reset_on().await;
+        }
+        self.conn.fin_by(source);
+        self.ends.sink.finish();
+    }
+
+    /// Everything the source sent before its reset is in the sink's send queue; once that is
+    /// acknowledged the reset follows, which also wakes the opposite direction.
+    async fn pass_reset_on(&self) {
+        let source = self.direction.source();
+        self.conn.reset_by(source);
+        self.conn.enter(Phase::Closing);
+        if self.conn.ended().and_then(|end| end.reset_side()) == Some(source) {
+            flush(&self.conn, &self.ends.sink).await;
+        }
+        self.conn.abort();
+    }
+
+    /// Bytes came from the source.
+    fn received(&self) {
+        match self.direction {
+            Direction::Up => self.conn.asked.set(true),
+            Direction::Down if !self.conn.answered.get() => {
+                record::first_byte(&self.shard, &self.conn, self.backend);
+            }
+            Direction::Down => {}
+        }
+    }
+
+    /// The sink took `n` bytes.
+    fn delivered(&self, n: usize, path: Path) {
+        self.listener_board.bytes(self.direction, path).add(n as u64);
+        self.backend_board.bytes(self.direction).add(n as u64);
+        self.conn.moved_ms.set(self.shard.clock_ms());
+    }
+
+    /// Waits until the sink takes more; the sweep watches the source meanwhile.
+    async fn sink_writable(&self) {
+        self.conn.set_blocked(self.direction, true);
+        self.ends.sink.writable().await;
+        self.conn.set_blocked(self.direction, false);
+    }
+}
+
+/// Waits until `socket`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
+async fn flush(conn: &Conn, socket: &Socket) {
+    let deadline = Instant::now() + FLUSH_MAX;
+    let mut pause = Duration::from_millis(1);
+    while sock::unsent(socket) > 0 && !sock::hung_up(socket) && Instant::now() < deadline {
+        rt::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    debug_assert!(conn.ended().is_some(), "only a connection with a reset is flushed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_direction_stays_small() {
+        // Two of these are most of what an idle connection costs.
+        assert!(size_of::<Flow>() <= 128, "{}", size_of::<Flow>());
+        assert_eq!(Direction::Up.source(), Side::Client);
+    }
+}

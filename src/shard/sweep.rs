@@ -1,0 +1,111 @@
+//! Deadlines of all connections, by one coarse pass instead of a timer for each.
+//!
+//! Nothing on the path of a message touches a timer: a connection notes when it last moved, and the
+//! sweep compares. At most [`SWEEP_PER_TURN`] connections are looked at before others get a turn.
+
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    Shard,
+    conn::{Conn, Phase},
+    relay::FLUSH_MAX,
+};
+use crate::{
+    bridge::{Direction, EndReason, Listener, Side},
+    limits::SWEEP_PER_TURN,
+    rt, sock,
+};
+
+/// How often the shard's clock moves and histograms are exchanged.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// A pass is made at least this often, and eight times within the shortest timeout.
+const PASS_MAX: Duration = Duration::from_secs(1);
+
+/// Ticks for ever.
+pub async fn run(shard: Rc<Shard>) {
+    let period = pass_period(&shard).as_millis() as u64;
+    let mut next_pass = period;
+    loop {
+        rt::sleep(TICK).await;
+        rt::refresh_meter();
+        shard.tick();
+        if shard.clock_ms() >= next_pass {
+            pass(&shard).await;
+            next_pass = shard.clock_ms() + period;
+        }
+    }
+}
+
+fn pass_period(shard: &Shard) -> Duration {
+    let plan = &shard.bridge.plan;
+    let listeners = plan.listeners.iter();
+    let idle = listeners.flat_map(|l| [l.idle_timeout, l.half_close_timeout]).flatten();
+    let dials = plan.pools.iter().map(|p| p.connect_timeout);
+    let shortest = idle.chain(dials).min().unwrap_or(PASS_MAX);
+    (shortest / 8).clamp(TICK, PASS_MAX)
+}
+
+async fn pass(shard: &Rc<Shard>) {
+    let mut from = 0;
+    while from < shard.table_len() {
+        for conn in shard.table_slice(from, SWEEP_PER_TURN) {
+            look_at(shard, &conn);
+        }
+        from += SWEEP_PER_TURN;
+        if from < shard.table_len() {
+            rt::turn().await;
+        }
+    }
+}
+
+fn look_at(shard: &Shard, conn: &Conn) {
+    let listener = &shard.bridge.plan.listeners[conn.listener];
+    let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
+    match conn.phase() {
+        Phase::Dialing if sock::hung_up(&conn.client) => conn.decide(EndReason::ClientReset),
+        Phase::Dialing | Phase::Closing => {}
+        Phase::Relaying | Phase::HalfClosed => {
+            if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
+                conn.decide(reason);
+            } else {
+                watch_blocked(shard, conn);
+            }
+        }
+    }
+}
+
+/// One tick is added to each deadline, because the clock of the last byte may be a tick old:
+/// a timeout is never early.
+fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason> {
+    let over = |limit: Option<Duration>| {
+        limit.is_some_and(|limit| u128::from(still_ms) >= (limit + TICK).as_millis())
+    };
+    match phase {
+        Phase::HalfClosed if over(listener.half_close_timeout) => {
+            Some(EndReason::HalfCloseTimeout)
+        }
+        _ if over(listener.idle_timeout) => Some(EndReason::IdleTimeout),
+        _ => None,
+    }
+}
+
+/// A direction that waits for its sink does not read its source, so it cannot see it die. Once it
+/// has, the sink gets the time a reset gets to be passed on.
+fn watch_blocked(shard: &Shard, conn: &Conn) {
+    for direction in Direction::ALL {
+        let side = direction.source();
+        if conn.is_blocked(direction) && conn.socket(side).is_some_and(sock::hung_up) {
+            let now = shard.clock_ms();
+            let since = conn.hung_up_ms.get().unwrap_or(now);
+            conn.hung_up_ms.set(Some(since));
+            if u128::from(now - since) >= FLUSH_MAX.as_millis() {
+                conn.decide(reset_by(side));
+            }
+        }
+    }
+}
+
+fn reset_by(side: Side) -> EndReason {
+    EndReason::reset_by(side)
+}

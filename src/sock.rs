@@ -1,0 +1,236 @@
+//! Sockets, their options, and the system calls that move bytes. Every descriptor made here is
+//! non-blocking and close-on-exec.
+//!
+//! This room refuses to wait: a call that would block says so and returns.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+    ioctl,
+    net::{RecvFlags, SendFlags, Shutdown, SocketFlags},
+    pipe::{PipeFlags, SpliceFlags},
+    process::{Resource, Rlimit},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel may queue for a listener before we accept them; the kernel takes the
+/// smaller of this and `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4096;
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+}
+
+/// Binds once without `SO_REUSEPORT`, so that an address another process listens on is an error
+/// here instead of half its traffic. Returns the address with the port the kernel chose.
+///
+/// # Errors
+/// `AddrInUse`, `PermissionDenied`, `AddrNotAvailable` as the kernel says.
+pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = tcp_socket(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Kernel: SO_REUSEADDR forgives connections in TIME_WAIT, never another socket that listens.
+    socket.bind(&address.into())?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// One shard's listener on `address`.
+///
+/// # Errors
+/// As [`claim`].
+pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Kernel: accepted sockets inherit TCP_NODELAY from the listener, so accept costs one call.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Takes one queued connection, or `WouldBlock`.
+///
+/// # Errors
+/// Whatever `accept4(2)` says; a connection that died in the queue is an error of its own.
+pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+}
+
+/// Begins to connect; the socket becomes writable when that is decided.
+///
+/// # Errors
+/// What the kernel can say at once: no route, no descriptor, no local port.
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(e) if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(e),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// What became of a [`connect`], once writable.
+///
+/// # Errors
+/// The reason it failed.
+pub fn connected(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(socket)??)
+}
+
+fn interrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Reads what is there, up to the buffer; 0 is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there, else the peer's reset.
+pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::empty()))
+        .map(|(n, _)| n)
+}
+
+/// Like [`recv`], but leaves the bytes in the socket.
+///
+/// # Errors
+/// As [`recv`].
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK))
+        .map(|(n, _)| n)
+}
+
+/// Drops `seen.len()` bytes that [`peek`] has shown. `seen` is only lent for its length: the
+/// kernel does not write to it (tcp(7), `MSG_TRUNC`).
+///
+/// # Errors
+/// As [`recv`].
+pub fn discard(socket: impl AsFd, seen: &mut [u8]) -> io::Result<usize> {
+    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *seen, RecvFlags::TRUNC))
+        .map(|(n, _)| n)
+}
+
+/// Sends what the socket takes now.
+///
+/// # Errors
+/// `WouldBlock` when the send queue is full, else the peer's reset.
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    interrupted(|| rustix::net::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL))
+}
+
+/// Moves up to `len` bytes between a pipe and a socket inside the kernel.
+///
+/// Kernel: both `O_NONBLOCK` on the socket and `SPLICE_F_NONBLOCK` here are needed; with either one
+/// alone the call sleeps holding the pipe's lock. `SPLICE_F_MORE` is not set: it corks the tail of
+/// a small message for up to 200 ms.
+///
+/// # Errors
+/// `WouldBlock`: nothing to read, or no room; the caller knows which from its own count.
+pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    interrupted(|| {
+        rustix::pipe::splice(from.as_fd(), None, to.as_fd(), None, len, flags)
+    })
+}
+
+/// A pipe of at least `size` bytes: (read end, write end).
+///
+/// # Errors
+/// `PermissionDenied` where the user's pipe pages are used up: the kernel would have given one or
+/// two pages, which is slower than copying.
+pub fn pipe(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    rustix::pipe::fcntl_setpipe_size(&write, size)?;
+    Ok((read, write))
+}
+
+/// Sends our FIN; the peer may still send.
+pub fn finish(socket: impl AsFd) {
+    // A socket that is already gone has nothing to finish.
+    let _ = rustix::net::shutdown(socket, Shutdown::Write);
+}
+
+/// Takes no more connections and wakes whoever waits for one.
+pub fn stop_listening(listener: impl AsFd) {
+    let _ = rustix::net::shutdown(listener, Shutdown::Both);
+}
+
+/// Resets the connection at once (RST to the peer, queued data dropped) and wakes every waiter on
+/// the socket, which stays open.
+///
+/// Kernel: `connect(AF_UNSPEC)` is `tcp_disconnect`: it sends the reset where one is due, gives up a
+/// connection still being made, and reports the error to all pollers (net/ipv4/tcp.c).
+pub fn abort(socket: impl AsFd) {
+    let _ = rustix::net::connect_unspec(socket);
+}
+
+/// Bytes the peer has not acknowledged yet; 0 when that cannot be told any more.
+pub fn unsent(socket: impl AsFd) -> u32 {
+    const SIOCOUTQ: ioctl::Opcode = 0x5411;
+    // SAFETY: SIOCOUTQ (tcp(7)) writes one int to the pointer that `Getter` owns for the call.
+    let queued = unsafe { ioctl::ioctl(socket, ioctl::Getter::<SIOCOUTQ, i32>::new()) };
+    queued.unwrap_or(0).max(0) as u32
+}
+
+/// Whether the connection is dead in both directions, seen without reading from it.
+pub fn hung_up(socket: impl AsFd) -> bool {
+    let mut poll = [PollFd::new(&socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let dead = PollFlags::HUP | PollFlags::ERR;
+    rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|n| n > 0)
+        && poll[0].revents().intersects(dead)
+}
+
+/// Raises the soft limit of open files to the hard one and returns it.
+pub fn raise_nofile() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => most,
+        Err(_) => limit.current.unwrap_or(most),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_refused_before_reuseport_can_share_it() {
+        let held = claim("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _listening = listen(held).unwrap();
+        assert_eq!(claim(held).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn peeked_bytes_stay_until_discarded() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (receiver, _) = listener.accept().unwrap();
+        io::Write::write_all(&mut sender, b"hello").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(peek(&receiver, &mut buffer).unwrap(), 5);
+        assert_eq!(discard(&receiver, &mut buffer[..2]).unwrap(), 2);
+        assert_eq!(recv(&receiver, &mut buffer).unwrap(), 3);
+        assert_eq!(&buffer[..3], b"llo");
+    }
+}
