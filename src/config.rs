@@ -44,9 +44,10 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
         return Err(whole_file(format!("too long for a configuration (at most {most})")));
     }
     let text = str::from_utf8(&bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        whole_file(format!("line {line} is not UTF-8 (save the file as UTF-8)"))
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let found = problem::Found::default();
+        found.add(good.len(), "not UTF-8 text (save the file as UTF-8)".into());
+        Problems { path: path.to_owned(), list: found.place(&good) }
     })?;
     parse(text, path)
 }

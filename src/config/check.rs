@@ -98,7 +98,7 @@ fn pipe_size(entry: &Entry<'_>) -> Option<u32> {
 fn admin(mut table: Table<'_>, addresses: &mut Taken<SocketAddr>) -> Admin {
     let default = Admin::default();
     // A listener on the default address clashes as much as one on a written address.
-    addresses.0.insert(default.listen, "admin.listen (its default)".into());
+    addresses.0.insert(default.listen, "the default of admin.listen".into());
     let listen = table.or("listen", default.listen, |entry| {
         addresses.0.clear();
         let listen = address(entry)?;

@@ -25,7 +25,9 @@ pub(super) fn tables<'t>(text: &'t str, found: &Found) -> DeTable<'t> {
 fn syntax(error: &Error, text: &str) -> String {
     let part = error.span().and_then(|span| text.get(span)).unwrap_or("").trim();
     let place = if part.is_empty() { String::new() } else { format!(" at {:?}", clipped(part)) };
-    format!("syntax error{place}: {}", error.message().replace('\n', " "))
+    // "Expected nothing" is the parser's way to say that the value ends here.
+    let message = error.message().trim_end_matches(", expected nothing").replace('\n', " ");
+    format!("syntax error{place}: {message}")
 }
 
 /// One table; dropping it reports the keys that nobody asked for.

@@ -14,10 +14,12 @@ pub(super) fn nearest<'w>(
         .filter_map(|word| {
             let letters = letters(word)?;
             let slips = slips(&written, &letters);
-            (slips <= (letters.len().max(written.len()) / 3).max(1)).then_some((slips, word))
+            let near = slips <= (letters.len().max(written.len()) / 3).max(1);
+            // Of two words equally near, the one that was only cut short.
+            let cost = (slips, !letters.starts_with(&written));
+            (near && slips < letters.len()).then_some((cost, word))
         })
-        .filter(|(slips, word)| *slips < word.len())
-        .min_by_key(|(slips, _)| *slips)
+        .min_by_key(|(cost, _)| *cost)
         .map(|(_, word)| word)
 }
 
@@ -70,6 +72,7 @@ mod tests {
         ] {
             assert_eq!(nearest(written, known), meant, "{written}");
         }
+        assert_eq!(nearest("of", ["on", "off"]), Some("off"));
         assert_eq!(nearest(&"x".repeat(1_000_000), known), None);
     }
 }

@@ -99,7 +99,8 @@ pub(super) fn size(entry: &Entry<'_>) -> Option<u64> {
 pub(super) fn address(entry: &Entry<'_>) -> Option<SocketAddr> {
     let text = entry.text("an address and port (for example \"127.0.0.1:8080\")")?;
     text.parse().ok().or_else(|| {
-        let bare_v6 = !text.starts_with('[') && text.matches(':').count() > 1;
+        let of_v6 = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+        let bare_v6 = text.matches(':').count() > 1 && text.chars().all(of_v6);
         let way_out = if bare_v6 { "[IPV6]:PORT" } else { "IP:PORT" };
         entry.refuse(format_args!("not an address and port (write {way_out:?})"))
     })
@@ -120,7 +121,10 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(fits)
 }
 
-/// `"a", "b"`.
+/// `"a", "b"`, the first few.
 pub(super) fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+    const SHOWN_MAX: usize = 10;
+    let shown: Vec<String> = words.iter().take(SHOWN_MAX).map(|word| format!("{word:?}")).collect();
+    let more = if words.len() > SHOWN_MAX { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
