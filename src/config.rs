@@ -1,8 +1,96 @@
 //! The configuration in force: meaning, already checked. A [`Config`] cannot be wrong.
 //!
-//! This room refuses to know the host: what does not fit this machine is `limits`' to say.
+//! This room refuses to know the host: what does not fit this machine is `limits`' to say. In
+//! reading order: this page (meaning), `file` (the text and its positions), `value` (the forms a
+//! value can have), `check` (the rules), `problem` (what is said when they are broken).
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+mod check;
+mod file;
+mod json;
+mod near;
+mod problem;
+mod units;
+mod value;
+mod words;
+
+pub use problem::{Problem, Problems};
+pub use words::Word;
+
+/// Tens of thousands of backends fit; what is larger is not a configuration.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads and checks the configuration file at `path`.
+///
+/// # Errors
+///
+/// Every problem of the file at once, by position; a file that cannot be read is one problem.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let whole_file = |text: String| Problems::whole_file(path.to_owned(), text);
+    let bytes = read(path).map_err(|error| {
+        whole_file(format!("cannot read it: {} (name a file with --config FILE)", cause(&error)))
+    })?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let most = units::size_text(FILE_BYTES_MAX);
+        return Err(whole_file(format!("too long for a configuration (at most {most})")));
+    }
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let found = problem::Found::default();
+        found.add(good.len(), "not UTF-8 text (save the file as UTF-8)".into());
+        Problems { path: path.to_owned(), list: found.place(&good) }
+    })?;
+    parse(text, path)
+}
+
+/// One byte more than allowed tells a file that is too long, without reading all of it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The words of an operating system error, in our style.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// Checks the text of a configuration file; `path` is where it came from.
+///
+/// # Errors
+///
+/// Every problem of the text at once, by position; a syntax error stands alone.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
+    let found = problem::Found::default();
+    let tables = file::tables(text, &found);
+    let parts = if found.is_empty() {
+        Some(check::parts(file::Table::root(&tables, &found)))
+    } else {
+        None
+    };
+    match parts {
+        Some(parts) if found.is_empty() => Ok(Config {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            digest: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
+            runtime: parts.runtime,
+            admin: parts.admin,
+            log: parts.log,
+            listeners: parts.listeners,
+            pools: parts.pools,
+        }),
+        _ => Err(Problems { path: path.to_owned(), list: found.place(text) }),
+    }
+}
 
 /// The whole configuration, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,75 +99,135 @@ pub struct Config {
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, lower-case hex.
     pub digest: String,
+    /// `[runtime]`
     pub runtime: Runtime,
+    /// `[admin]`
     pub admin: Admin,
+    /// `[log]`
     pub log: Log,
+    /// `[[listener]]`: at least one, names unique.
     pub listeners: Vec<Listener>,
+    /// `[[pool]]`: at least one, names unique.
     pub pools: Vec<Pool>,
 }
 
 /// A number, or what fits this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auto<T> {
+    /// What fits this host.
     Auto,
+    /// As written.
     Fixed(T),
 }
 
+/// Threads, limits and shutdown of the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Runtime {
     /// At least 1 where written.
     pub shards: Auto<usize>,
+    /// What a shard waits with.
     pub driver: Driver,
+    /// One CPU for each shard.
     pub pin_cpus: bool,
+    /// From the signal to the end of accepting.
     pub drain_delay: Duration,
+    /// Then, until what is left is cut.
     pub drain_timeout: Duration,
     /// Over all listeners; at least 1 where written.
     pub max_connections: Auto<u32>,
     /// 0: never splice; at most 256.
     pub pipes_per_shard: Auto<u32>,
-    /// Bytes; a power of two of at least 4096 and at most 1 MiB... as the kernel rounds it.
+    /// Bytes; a power of two from 4 KiB to 1 MiB, as the kernel rounds it.
     pub pipe_size: u32,
 }
 
+impl Default for Runtime {
+    fn default() -> Runtime {
+        Runtime {
+            shards: Auto::Auto,
+            driver: Driver::Auto,
+            pin_cpus: true,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+            max_connections: Auto::Auto,
+            pipes_per_shard: Auto::Auto,
+            pipe_size: 256 << 10,
+        }
+    }
+}
+
+/// What a shard waits with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
+    /// io_uring where this host has it, else epoll.
     Auto,
+    /// io_uring or nothing.
     IoUring,
+    /// epoll.
     Epoll,
 }
 
+/// The admin endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// A loopback address.
     pub listen: SocketAddr,
 }
 
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)) }
+    }
+}
+
+/// What is logged, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
+    /// Events below it are left out.
     pub level: Level,
+    /// Lines for people or for machines.
     pub format: LogFormat,
     /// `None`: no report line.
     pub report: Option<Duration>,
 }
 
+impl Default for Log {
+    fn default() -> Log {
+        let report = Some(Duration::from_secs(10));
+        Log { level: Level::Info, format: LogFormat::Text, report }
+    }
+}
+
+/// How much an event matters, most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// Something is lost.
     Error,
+    /// Something may be lost soon.
     Warn,
+    /// A change of state.
     Info,
+    /// Why a decision fell.
     Debug,
+    /// Everything.
     Trace,
 }
 
+/// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// One object per line.
     Json,
 }
 
+/// Where clients come in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
+    /// Unique among listeners.
     pub name: String,
+    /// What is spoken.
     pub mode: Mode,
     /// At least one; no address twice in the file (port 0 apart).
     pub listen: Vec<SocketAddr>,
@@ -87,31 +235,42 @@ pub struct Listener {
     pub pool: usize,
     /// `None`: the runtime's.
     pub max_connections: Option<u32>,
-    /// `None`: off, as for all durations that may be off.
+    /// No byte in either direction. `None`: off, as for all durations that may be off.
     pub idle_timeout: Option<Duration>,
+    /// One direction ended, the other silent.
     pub half_close_timeout: Option<Duration>,
+    /// Whether bytes go through a pipe in the kernel.
     pub splice: Splice,
 }
 
+/// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// Bytes.
     Tcp,
 }
 
+/// Whether bytes go through a pipe in the kernel instead of through our memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Splice {
+    /// Where it pays.
     Auto,
+    /// Wherever a pipe is free.
     On,
+    /// Never.
     Off,
 }
 
+/// Backends that do the same work, and how one of them is chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
+    /// Unique among pools.
     pub name: String,
+    /// How a backend is chosen.
     pub balance: Balance,
-    /// Positive.
+    /// Of one attempt. Positive.
     pub connect_timeout: Duration,
-    /// At least 1.
+    /// In all, the first one included. At least 1.
     pub max_attempts: u32,
     /// `None`: kind "none", or interval "0s".
     pub health_check: Option<HealthCheck>,
@@ -119,29 +278,49 @@ pub struct Pool {
     pub backends: Vec<Backend>,
 }
 
+/// How a backend of a pool is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
+    /// One after the other.
     RoundRobin,
+    /// One after the other, each as often as its weight.
     WeightedRoundRobin,
+    /// The one with the fewest in flight.
     LeastConnections,
+    /// Any.
     Random,
 }
 
+/// How a pool learns that a backend is gone before a client does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
     /// Positive.
     pub interval: Duration,
     /// Positive ("0s" in the file: as long as the interval).
     pub timeout: Duration,
-    /// At least 1.
+    /// Good checks in a row that make a backend healthy. At least 1.
     pub healthy_after: u32,
-    /// At least 1.
+    /// Bad checks in a row that make it unhealthy. At least 1.
     pub unhealthy_after: u32,
 }
 
+impl Default for HealthCheck {
+    fn default() -> HealthCheck {
+        HealthCheck {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+/// One server of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
+    /// Unique within the pool; where it is not written, the address.
     pub name: String,
+    /// Where it is dialed.
     pub address: SocketAddr,
     /// 0 to 65,535; 0 takes no connections (not every backend of a pool may have 0).
     pub weight: u32,

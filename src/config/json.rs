@@ -1,0 +1,97 @@
+//! The configuration in force as JSON, in the shape and with the keys of the file.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    Auto, Config, HealthCheck, Listener, Pool, Runtime, Word,
+    units::{duration_text, size_text},
+};
+
+impl Config {
+    /// The configuration with its defaults filled in, as the file would say it: durations and
+    /// sizes as text, a listener's pool by name, `"0s"` and 0 for off.
+    pub fn to_json(&self) -> Value {
+        let listeners: Vec<Value> = self.listeners.iter().map(|l| listener(l, self)).collect();
+        json!({
+            "runtime": runtime(&self.runtime),
+            "admin": { "listen": self.admin.listen.to_string() },
+            "log": {
+                "level": self.log.level.word(),
+                "format": self.log.format.word(),
+                "report": maybe(self.log.report),
+            },
+            "listener": listeners,
+            "pool": self.pools.iter().map(pool).collect::<Vec<Value>>(),
+        })
+    }
+}
+
+fn runtime(runtime: &Runtime) -> Value {
+    json!({
+        "shards": auto(runtime.shards),
+        "driver": runtime.driver.word(),
+        "pin_cpus": runtime.pin_cpus,
+        "drain_delay": duration_text(runtime.drain_delay),
+        "drain_timeout": duration_text(runtime.drain_timeout),
+        "max_connections": auto(runtime.max_connections),
+        "pipes_per_shard": auto(runtime.pipes_per_shard),
+        "pipe_size": size_text(u64::from(runtime.pipe_size)),
+    })
+}
+
+fn listener(listener: &Listener, config: &Config) -> Value {
+    let listen: Vec<String> = listener.listen.iter().map(ToString::to_string).collect();
+    json!({
+        "name": listener.name,
+        "mode": listener.mode.word(),
+        "listen": listen,
+        "pool": config.pools.get(listener.pool).map(|pool| pool.name.as_str()),
+        "max_connections": listener.max_connections.unwrap_or(0),
+        "idle_timeout": maybe(listener.idle_timeout),
+        "half_close_timeout": maybe(listener.half_close_timeout),
+        "splice": listener.splice.word(),
+    })
+}
+
+fn pool(pool: &Pool) -> Value {
+    let backends = pool.backends.iter().map(|backend| {
+        json!({
+            "name": backend.name,
+            "address": backend.address.to_string(),
+            "weight": backend.weight,
+            "priority": backend.priority,
+        })
+    });
+    json!({
+        "name": pool.name,
+        "balance": pool.balance.word(),
+        "connect_timeout": duration_text(pool.connect_timeout),
+        "max_attempts": pool.max_attempts,
+        "health_check": health_check(pool.health_check.as_ref()),
+        "backend": backends.collect::<Vec<Value>>(),
+    })
+}
+
+fn health_check(check: Option<&HealthCheck>) -> Value {
+    let Some(check) = check else { return json!({ "kind": "none" }) };
+    json!({
+        "kind": "tcp",
+        "interval": duration_text(check.interval),
+        "timeout": duration_text(check.timeout),
+        "healthy_after": check.healthy_after,
+        "unhealthy_after": check.unhealthy_after,
+    })
+}
+
+fn maybe(duration: Option<Duration>) -> String {
+    duration_text(duration.unwrap_or(Duration::ZERO))
+}
+
+fn auto<T: Into<Value>>(value: Auto<T>) -> Value {
+    match value {
+        Auto::Auto => json!("auto"),
+        Auto::Fixed(number) => number.into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! The forms a value can have: what is read from it, and the rule that is said when it is not.
+
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use toml::de::DeValue;
+
+use super::{
+    Auto, Word,
+    file::Entry,
+    near::nearest,
+    units::{self, NoDuration},
+};
+
+/// Reads one value; refusals are reported and give `None`.
+pub(super) fn boolean(entry: &Entry<'_>) -> Option<bool> {
+    entry.value.as_bool().or_else(|| entry.wrong_type("true or false (for example true)"))
+}
+
+/// A whole number within `range`.
+pub(super) fn number(entry: &Entry<'_>, range: RangeInclusive<u32>) -> Option<u32> {
+    let (least, most) = (range.start(), range.end());
+    let example = least.max(&1);
+    let Some(written) = entry.value.as_integer() else {
+        let rule = format_args!("a number from {least} to {most} (for example {example})");
+        return entry.wrong_type(rule);
+    };
+    // Digits of any length are an integer to the parser; what fits no `u32` is out of range.
+    u32::from_str_radix(written.as_str(), written.radix())
+        .ok()
+        .filter(|number| range.contains(number))
+        .or_else(|| entry.refuse(format_args!("out of range (write {least} to {most})")))
+}
+
+/// `"auto"`, or a whole number within `range`.
+pub(super) fn auto(entry: &Entry<'_>, range: RangeInclusive<u32>) -> Option<Auto<u32>> {
+    let rule = format!("\"auto\" or a number from {} to {}", range.start(), range.end());
+    match entry.value {
+        DeValue::String(text) if text == "auto" => Some(Auto::Auto),
+        DeValue::String(_) => entry.refuse(format_args!("not {rule} (numbers have no quotes)")),
+        DeValue::Integer(_) => number(entry, range).map(Auto::Fixed),
+        _ => entry.wrong_type(format_args!("{rule} (for example \"auto\")")),
+    }
+}
+
+/// One word of a closed set.
+pub(super) fn word<T: Word>(entry: &Entry<'_>) -> Option<T> {
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    let all = quoted(&words);
+    let one = if words.len() == 1 { all } else { format!("one of {all}") };
+    let example = words.first().copied().unwrap_or_default();
+    let text = entry.text(format_args!("{one} (for example {example:?})"))?;
+    if let Some((_, value)) = T::WORDS.iter().find(|(word, _)| *word == text) {
+        return Some(*value);
+    }
+    match nearest(text, words) {
+        Some(meant) => entry.refuse(format_args!("not {one} (did you mean {meant:?}?)")),
+        None => entry.refuse(format_args!("not {one}")),
+    }
+}
+
+/// A duration, zero included.
+pub(super) fn duration(entry: &Entry<'_>) -> Option<Duration> {
+    let text = entry.text("a duration (for example \"5s\")")?;
+    units::duration(text).map_or_else(
+        |why| match why {
+            NoDuration::Malformed => {
+                entry.refuse("not a duration (write \"250ms\", \"5s\", \"10m\" or \"1h\")")
+            }
+            NoDuration::TooLong => {
+                let most = units::duration_text(units::DURATION_MAX);
+                entry.refuse(format_args!("too long (write at most {most:?})"))
+            }
+        },
+        Some,
+    )
+}
+
+/// A duration that `"0s"` switches off.
+pub(super) fn maybe(entry: &Entry<'_>) -> Option<Option<Duration>> {
+    duration(entry).map(|duration| (!duration.is_zero()).then_some(duration))
+}
+
+/// A duration above zero.
+pub(super) fn positive(entry: &Entry<'_>) -> Option<Duration> {
+    match duration(entry)? {
+        Duration::ZERO => entry.refuse("must be above zero (for example \"2s\")"),
+        duration => Some(duration),
+    }
+}
+
+/// A size in bytes.
+pub(super) fn size(entry: &Entry<'_>) -> Option<u64> {
+    let text = entry.text("a size (for example \"64KiB\")")?;
+    units::size(text)
+        .or_else(|| entry.refuse("not a size (write \"512B\", \"64KiB\", \"1MiB\" or \"1GiB\")"))
+}
+
+/// An IP address and a port.
+pub(super) fn address(entry: &Entry<'_>) -> Option<SocketAddr> {
+    let text = entry.text("an address and port (for example \"127.0.0.1:8080\")")?;
+    text.parse().ok().or_else(|| {
+        let of_v6 = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+        let bare_v6 = text.matches(':').count() > 1 && text.chars().all(of_v6);
+        let way_out = if bare_v6 { "[IPV6]:PORT" } else { "IP:PORT" };
+        entry.refuse(format_args!("not an address and port (write {way_out:?})"))
+    })
+}
+
+/// A name, as metrics and the admin endpoint can carry it.
+pub(super) fn name(entry: &Entry<'_>) -> Option<String> {
+    let text = entry.text("a name (for example \"web\")")?;
+    if is_name(text) {
+        return Some(text.to_owned());
+    }
+    entry.refuse("not a name (use letters, digits and any of . _ : [ ] -)")
+}
+
+/// True exactly when `text` may be a name.
+pub(super) fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._:[]-".contains(c);
+    !text.is_empty() && text.chars().all(fits)
+}
+
+/// `"a", "b"`, the first few.
+pub(super) fn quoted(words: &[&str]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let shown: Vec<String> = words.iter().take(SHOWN_MAX).map(|word| format!("{word:?}")).collect();
+    let more = if words.len() > SHOWN_MAX { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
