@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use self::{
     boards::{
-        BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard,
-        ListenerLatency, ShardBoard, ShardState,
+        BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
+        ShardBoard, ShardState,
     },
     plan::{Backend, Balance, Listener, Plan, Pool, Splice},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},

@@ -42,7 +42,8 @@ impl Latency {
     /// recorded into costs next to nothing.
     pub fn new(kind: Kind) -> Self {
         let (most, digits) = kind.bounds();
-        let values = Histogram::new_with_bounds(1, most, digits).expect("constant bounds are valid");
+        let values =
+            Histogram::new_with_bounds(1, most, digits).expect("constant bounds are valid");
         Latency { values, over_range: 0 }
     }
 

@@ -27,8 +27,8 @@ pub fn check(path: &Path) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            print!("{problems}");
-            eprintln!("{}: {} problem(s)", path.display(), problems.len());
+            println!("{problems}");
+            eprintln!("{}: {} problem(s)", path.display(), problems.list.len());
             return ExitCode::FAILURE;
         }
     };
@@ -50,7 +50,7 @@ pub fn run(path: &Path) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return ExitCode::FAILURE;
         }
     };

@@ -114,8 +114,7 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`recv`].
 pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK))
-        .map(|(n, _)| n)
+    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK)).map(|(n, _)| n)
 }
 
 /// Drops `seen.len()` bytes that [`peek`] has shown. `seen` is only lent for its length: the
@@ -124,8 +123,7 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`recv`].
 pub fn discard(socket: impl AsFd, seen: &mut [u8]) -> io::Result<usize> {
-    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *seen, RecvFlags::TRUNC))
-        .map(|(n, _)| n)
+    interrupted(|| rustix::net::recv(socket.as_fd(), &mut *seen, RecvFlags::TRUNC)).map(|(n, _)| n)
 }
 
 /// Sends what the socket takes now.
@@ -146,9 +144,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 /// `WouldBlock`: nothing to read, or no room; the caller knows which from its own count.
 pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    interrupted(|| {
-        rustix::pipe::splice(from.as_fd(), None, to.as_fd(), None, len, flags)
-    })
+    interrupted(|| rustix::pipe::splice(from.as_fd(), None, to.as_fd(), None, len, flags))
 }
 
 /// A pipe of at least `size` bytes: (read end, write end).

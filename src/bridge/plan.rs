@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
-pub use crate::config::{Balance, Splice};
 use crate::config::{self, Config};
+pub use crate::config::{Balance, Splice};
 
 /// Everything that goes down to the shards. Backends of all pools stand in one list, so that one
 /// number names a backend everywhere.

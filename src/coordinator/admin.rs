@@ -39,8 +39,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => " (another process has it: stop that one, or write \
-                                         another admin.listen)",
+            io::ErrorKind::AddrInUse => {
+                " (another process has it: stop that one, or write \
+                                         another admin.listen)"
+            }
             _ => "",
         };
         io::Error::new(error.kind(), format!("cannot listen on admin {address}: {error}{hint}"))

@@ -3,22 +3,12 @@
 //! A TCP check sees that the kernel of the backend's host accepts; a process that is stopped or
 //! stuck still passes it.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpSocket, sync::Semaphore, time::Instant};
 
 use super::App;
-use crate::{
-    bridge::Health,
-    config::HealthCheck,
-    health::Series,
-    limits::CHECKS_AT_ONCE_MAX,
-};
+use crate::{bridge::Health, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX};
 
 /// Starts the checks of every pool that has them.
 pub fn start(app: &Arc<App>) {
@@ -70,7 +60,9 @@ async fn tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
     };
     socket.set_zero_linger()?;
     let connected = tokio::time::timeout(limit, socket.connect(address)).await;
-    connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}")))??;
+    connected.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}"))
+    })??;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use crate::{
     bridge::{Direction, EndReason, Failure, Path, Refusal},
+    config::Word,
     hist::{Latency, Percentiles},
 };
 
@@ -158,7 +159,9 @@ pub fn shard_spread(app: &App) -> f64 {
     if sum == 0 { 1.0 } else { most as f64 * active.len() as f64 / sum as f64 }
 }
 
-fn windows<'a>(phases: impl IntoIterator<Item = (&'static str, &'a Latency)>) -> Map<String, Value> {
+fn windows<'a>(
+    phases: impl IntoIterator<Item = (&'static str, &'a Latency)>,
+) -> Map<String, Value> {
     let window = |latency: &Latency| json!(Windows { total: latency.percentiles() });
     phases.into_iter().map(|(name, latency)| (name.to_owned(), window(latency))).collect()
 }
@@ -218,7 +221,7 @@ fn pools(app: &App) -> Vec<Value> {
     let pool = |pool: &crate::bridge::Pool| {
         json!({
             "name": pool.name,
-            "balance": pool.balance.name(),
+            "balance": pool.balance.word(),
             "backends": pool.backends.clone().map(backend).collect::<Vec<_>>(),
         })
     };

@@ -96,7 +96,10 @@ impl Drop for Chunk {
 #[derive(Debug)]
 pub enum Passed {
     /// That many bytes reached the sink; `drained` when the source had no more.
-    Bytes { sent: usize, drained: bool },
+    Bytes {
+        sent: usize,
+        drained: bool,
+    },
     /// The source ended.
     End,
     /// The source has nothing now.

@@ -111,12 +111,22 @@ fn failure(error: io::Error) -> Failure {
     }
     match Errno::from_io_error(&error) {
         Some(
-            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN
+            Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::NETDOWN
+            | Errno::HOSTDOWN
             | Errno::INVAL,
         ) => Failure::Unreachable,
         Some(
-            Errno::ADDRNOTAVAIL | Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOBUFS
-            | Errno::NOMEM | Errno::PERM | Errno::ACCESS | Errno::AFNOSUPPORT,
+            Errno::ADDRNOTAVAIL
+            | Errno::AGAIN
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::PERM
+            | Errno::ACCESS
+            | Errno::AFNOSUPPORT,
         ) => Failure::Local,
         _ => Failure::Refused,
     }

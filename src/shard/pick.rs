@@ -87,18 +87,14 @@ impl Picker {
         if tried.count() >= self.max_attempts {
             return None;
         }
-        let open = |i: usize| {
-            backends[i].weight > 0 && !tried.0.contains(&i) && standing(i).usable
-        };
+        let open = |i: usize| backends[i].weight > 0 && !tried.0.contains(&i) && standing(i).usable;
         let class = self.class(backends, open, tried, now)?;
         let member = |i: usize| open(i) && self.class_of(backends, i, now) == class;
         let chosen = match self.balance {
             Balance::RoundRobin => next_from(self.cursor, backends.len(), member),
             Balance::WeightedRoundRobin => smooth(&self.current, backends, member),
             Balance::Random => weighted(backends, member, rng),
-            Balance::LeastConnections => {
-                least(backends, member, |i| standing(i).in_flight, rng)
-            }
+            Balance::LeastConnections => least(backends, member, |i| standing(i).in_flight, rng),
         }?;
         match self.balance {
             Balance::RoundRobin => self.cursor = (chosen + 1) % backends.len(),
@@ -141,9 +137,8 @@ impl Picker {
         tried: &Tried,
         now: Instant,
     ) -> Option<Class> {
-        let classes = || {
-            (0..backends.len()).filter(|i| open(*i)).map(|i| self.class_of(backends, i, now))
-        };
+        let classes =
+            || (0..backends.len()).filter(|i| open(*i)).map(|i| self.class_of(backends, i, now));
         let deepest = tried.0.iter().map(|i| backends[*i].priority).max();
         let fallback = match deepest {
             Some(deepest) if tried.count() + 1 == self.max_attempts => {
@@ -170,11 +165,7 @@ fn next_from(cursor: usize, len: usize, member: impl Fn(usize) -> bool) -> Optio
 
 /// Smooth weighted round robin as in nginx (commit 52327e0627f4): everybody gains its weight, the
 /// richest is chosen and pays the sum. Weights 5, 1, 1 give `a a b a c a a`.
-fn smooth(
-    current: &[i64],
-    backends: &[Backend],
-    member: impl Fn(usize) -> bool,
-) -> Option<usize> {
+fn smooth(current: &[i64], backends: &[Backend], member: impl Fn(usize) -> bool) -> Option<usize> {
     let richest = |best: usize, i: usize| {
         let worth = |i: usize| current[i] + i64::from(backends[i].weight);
         if worth(i) > worth(best) { i } else { best }

@@ -82,9 +82,7 @@ fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason
         limit.is_some_and(|limit| u128::from(still_ms) >= (limit + TICK).as_millis())
     };
     match phase {
-        Phase::HalfClosed if over(listener.half_close_timeout) => {
-            Some(EndReason::HalfCloseTimeout)
-        }
+        Phase::HalfClosed if over(listener.half_close_timeout) => Some(EndReason::HalfCloseTimeout),
         _ if over(listener.idle_timeout) => Some(EndReason::IdleTimeout),
         _ => None,
     }
