@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "ringway", version, about = "Edge load balancer and sidecar proxy for Linux on io_uring, one shard per core")]
+#[command(
+    name = "ringway",
+    version,
+    about = "Edge load balancer and sidecar proxy for Linux on io_uring, one shard per core"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

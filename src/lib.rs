@@ -1,6 +1,7 @@
 //! Ringway: an edge load balancer and sidecar proxy for Linux.
 #![allow(missing_docs)]
 
+pub mod args;
 pub mod backend;
 pub mod bench;
 pub mod cli;
