@@ -174,7 +174,9 @@ pub fn run(args: Args) -> ExitCode {
     let mut seconds = 0.0;
     let report = drive(&plan, &stop, |second| {
         seconds += plan.interval.as_secs_f64();
-        eprintln!("{}", print::progress(plan.mode, seconds, second));
+        if seconds <= args.seconds.as_secs_f64() {
+            eprintln!("{}", print::progress(plan.mode, seconds, second));
+        }
     });
     match report {
         Ok(report) => conclude(&plan, &report, args.json),

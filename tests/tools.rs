@@ -363,7 +363,7 @@ fn an_answer_that_is_not_the_question_is_a_mismatch() {
 fn a_held_connection_lost_after_it_worked_is_cut() {
     let mut first = backend(&["echo"]);
     let target = first.address.to_string();
-    let load = ringway()
+    let mut load = ringway()
         .args([
             "bench",
             "tcp",
