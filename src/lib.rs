@@ -4,6 +4,7 @@
 pub mod args;
 pub mod backend;
 pub mod bench;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod demo;
