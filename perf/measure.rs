@@ -1,1 +1,322 @@
-fn main() {}
+//! CPU time of relays per unit of work, interleaved, so that the machine's moods hit all alike.
+//!
+//! `cargo run --release --example measure -- tcp` (build everything first: `cargo build --release
+//! --bins --examples`). Compare only figures of the same run.
+
+#[path = "measure/contender.rs"]
+mod contender;
+#[path = "measure/figure.rs"]
+mod figure;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use contender::{Place, Relay};
+use figure::Row;
+use ringway::{
+    bench::{self, Percentiles, Plan, Report},
+    child::Guarded,
+    demo::stats,
+};
+
+const WARM_UP: Duration = Duration::from_millis(300);
+const BULK_CONNECTIONS: u32 = 8;
+const TCP_CONNECTIONS: u32 = 64;
+
+/// Set by a signal: finish nothing, clean up.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Measure the CPU time of relays, interleaved.
+#[derive(Parser)]
+struct Args {
+    /// What is measured
+    kind: Kind,
+    /// Rounds; at least 9 for a figure that is told to others
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Seconds of each run
+    #[arg(long, default_value = "2", value_parser = ringway::args::positive_duration)]
+    seconds: Duration,
+    /// Connections [default: tcp 64, bulk and fair 8]
+    #[arg(long)]
+    connections: Option<u32>,
+    /// Who takes part [default: all that are installed]
+    #[arg(long, value_delimiter = ',')]
+    contenders: Vec<String>,
+    /// Whose figure the ratios are to [default: floor-copy, bulk floor-splice, fair haproxy-splice]
+    #[arg(long)]
+    against: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq)]
+enum Kind {
+    /// CPU us per message of 128 bytes each way
+    Tcp,
+    /// CPU s per GB
+    Bulk,
+    /// Latency of one ping-pong beside bulk streams
+    Fair,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    bench::raise_nofile();
+    stop_on_signals();
+    match measure(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A directory of our own, gone with its guard.
+struct TempDir(PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The backends that stay through all rounds.
+struct Backends {
+    echo: SocketAddr,
+    source: SocketAddr,
+    _guards: [Guarded; 2],
+}
+
+fn measure(args: &Args) -> Result<(), String> {
+    let files = std::env::temp_dir().join(format!("ringway-measure-{}", std::process::id()));
+    fs::create_dir(&files).map_err(|error| format!("cannot make {}: {error}", files.display()))?;
+    let _gone_at_the_end = TempDir(files.clone());
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let programs = program.ancestors().nth(2).map(PathBuf::from);
+    let place = Place {
+        programs: programs.ok_or("cannot find target/release")?,
+        files,
+    };
+    let backends = start_backends(&place)?;
+    introduce(args);
+
+    let mut rows = contenders(args, &place, &backends)?;
+    let mut p99s: Vec<Row> = rows.iter().map(|row| empty_row(&row.name)).collect();
+    for round in 1..=args.rounds {
+        for (row, p99s) in rows.iter_mut().zip(&mut p99s) {
+            let outcome = run(args, &place, &backends, &row.name);
+            if STOP.load(Ordering::Relaxed) {
+                return Err("stopped by a signal; no figures".to_owned());
+            }
+            let (figure, p99) = outcome.map_or_else(
+                |why| {
+                    eprintln!("round {round}: {} is void: {why}", row.name);
+                    (None, None)
+                },
+                |(figure, p99)| (Some(figure), Some(p99)),
+            );
+            row.rounds.push(figure);
+            p99s.rounds.push(p99);
+        }
+        eprintln!("round {round} of {} done", args.rounds);
+    }
+    report(args, &rows, &p99s);
+    Ok(())
+}
+
+fn report(args: &Args, rows: &[Row], p99s: &[Row]) {
+    let (unit, against) = match args.kind {
+        Kind::Tcp => ("CPU us/message", "floor-copy"),
+        Kind::Bulk => ("CPU s/GB", "floor-splice"),
+        Kind::Fair => ("ping p50 us", "haproxy-splice"),
+    };
+    let against = args.against.as_deref().unwrap_or(against);
+    figure::print(rows, unit, against);
+    if args.kind == Kind::Fair {
+        println!();
+        figure::print(p99s, "ping p99 us", against);
+    }
+}
+
+/// Who takes part: all who were named have to start, of the others those that do.
+fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<Row>, String> {
+    let named = !args.contenders.is_empty();
+    let all = contender::NAMES.map(str::to_owned).to_vec();
+    let mut rows = Vec::new();
+    for name in if named { &args.contenders } else { &all } {
+        match contender::start(place, name, &targets(args.kind, backends)) {
+            Ok(_) => rows.push(empty_row(name)),
+            Err(why) if named => return Err(format!("{name}: {why}")),
+            Err(why) => eprintln!("{name} takes no part: {why}"),
+        }
+    }
+    Ok(rows)
+}
+
+fn empty_row(name: &str) -> Row {
+    Row {
+        name: name.to_owned(),
+        rounds: Vec::new(),
+    }
+}
+
+fn targets(kind: Kind, backends: &Backends) -> Vec<SocketAddr> {
+    match kind {
+        Kind::Tcp => vec![backends.echo],
+        Kind::Bulk => vec![backends.source],
+        Kind::Fair => vec![backends.source, backends.echo],
+    }
+}
+
+/// One contender in one round: a fresh process, a warm-up, the figure (and for `fair` the p99).
+fn run(args: &Args, place: &Place, backends: &Backends, name: &str) -> Result<(f64, f64), String> {
+    let relay = contender::start(place, name, &targets(args.kind, backends))?;
+    match args.kind {
+        Kind::Tcp => {
+            let connections = args.connections.unwrap_or(TCP_CONNECTIONS);
+            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Tcp, connections)?;
+            Ok((cpu_ns / 1e3 / report.tally.operations.max(1) as f64, 0.0))
+        }
+        Kind::Bulk => {
+            let connections = args.connections.unwrap_or(BULK_CONNECTIONS);
+            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Bulk, connections)?;
+            // Nanoseconds per byte are seconds per GB.
+            Ok((cpu_ns / report.tally.bytes.max(1) as f64, 0.0))
+        }
+        Kind::Fair => fair(args, &relay, name),
+    }
+}
+
+/// Drives the load, and gives it with the nanoseconds of CPU that the relay took for it.
+fn costs(
+    args: &Args,
+    relay: &Relay,
+    mode: bench::Mode,
+    connections: u32,
+) -> Result<(Report, f64), String> {
+    let target = relay.listeners[0];
+    drive(mode, target, connections, WARM_UP)?;
+    let before = cpu_ns(relay.process.pid())?;
+    let report = drive(mode, target, connections, args.seconds)?;
+    Ok((report, (cpu_ns(relay.process.pid())? - before) as f64))
+}
+
+fn fair(args: &Args, relay: &Relay, name: &str) -> Result<(f64, f64), String> {
+    let streams = args.connections.unwrap_or(BULK_CONNECTIONS);
+    let [bulk, ping] = relay.listeners[..] else {
+        return Err("not two listeners".to_owned());
+    };
+    let ping = thread::scope(|scope| {
+        let around = args.seconds + 2 * WARM_UP;
+        let flood = scope.spawn(move || drive(bench::Mode::Bulk, bulk, streams, around));
+        let ping = drive(bench::Mode::Tcp, ping, 1, WARM_UP)
+            .and_then(|_| drive(bench::Mode::Tcp, ping, 1, args.seconds));
+        flood
+            .join()
+            .map_err(|_| "the bulk load failed".to_owned())??;
+        ping
+    })?;
+    let p = Percentiles::of(&ping.tally.latency);
+    if let Some(admin) = relay.admin {
+        let turns = stats::read(admin)?
+            .shards
+            .into_iter()
+            .map(|shard| shard.turn_max_us);
+        println!("{name}: turn_max_us {}", turns.max().unwrap_or(0));
+    }
+    Ok((p.p50_us as f64, p.p99_us as f64))
+}
+
+/// Drives a load in which nothing may fail.
+fn drive(
+    mode: bench::Mode,
+    target: SocketAddr,
+    connections: u32,
+    seconds: Duration,
+) -> Result<Report, String> {
+    let mut plan = Plan::new(mode, target, connections as usize);
+    plan.seconds = Some(seconds);
+    let report = bench::drive(&plan, &STOP, |_| {})?;
+    let lost = report.tally.failed_total() + report.tally.cut;
+    if lost > 0 {
+        Err(format!("{lost} operations failed"))
+    } else {
+        Ok(report)
+    }
+}
+
+/// CPU time of all threads of a process so far.
+fn cpu_ns(pid: u32) -> Result<u64, String> {
+    let tasks = format!("/proc/{pid}/task");
+    let gone = |error: std::io::Error| format!("cannot read {tasks}: {error} (did it end?)");
+    let mut sum = 0;
+    for task in fs::read_dir(&tasks).map_err(gone)? {
+        let path = task.map_err(gone)?.path().join("schedstat");
+        // A thread that ended between the two reads has nothing to add.
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let on_cpu = text
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse::<u64>().ok());
+        sum += on_cpu.unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+fn start_backends(place: &Place) -> Result<Backends, String> {
+    let start = |mode: &str| {
+        let mut command = Command::new(place.programs.join("ringway"));
+        command.args(["backend", "--listen", "127.0.0.1:0", "--mode", mode]);
+        let (guard, ready) = Guarded::start_ready("ringway backend", &mut command)?;
+        Ok::<_, String>((guard, ready.address("backend")?))
+    };
+    let ((echo_guard, echo), (source_guard, source)) = (start("echo")?, start("source")?);
+    Ok(Backends {
+        echo,
+        source,
+        _guards: [echo_guard, source_guard],
+    })
+}
+
+/// The figures mean nothing without the machine, the kernel and the command.
+fn introduce(args: &Args) {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    println!("measure {}", words.join(" "));
+    println!(
+        "Linux {}, {cpus} CPUs, {} rounds of {:?}",
+        kernel.trim(),
+        args.rounds,
+        args.seconds
+    );
+}
+
+/// Guards do not run when a signal ends the process, so a signal only asks.
+fn stop_on_signals() {
+    use tokio::signal::unix::{SignalKind, signal};
+    thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let interrupt = signal(SignalKind::interrupt());
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), interrupt)
+            else {
+                return;
+            };
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            STOP.store(true, Ordering::Relaxed);
+        });
+    });
+}

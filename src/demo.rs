@@ -1,3 +1,5 @@
+pub mod stats;
+
 use std::process::ExitCode;
 
 /// Arguments.

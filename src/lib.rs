@@ -1,9 +1,11 @@
 //! Ringway: an edge load balancer and sidecar proxy for Linux.
 #![allow(missing_docs)]
 
+pub mod args;
 pub mod backend;
 pub mod bench;
 pub mod bridge;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod coordinator;

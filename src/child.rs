@@ -1,0 +1,158 @@
+//! Child processes that say when they are ready and are gone when their guard is.
+//!
+//! This room refuses to know what the children do. The demo and the measurements use it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpListener},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::args;
+
+/// Until a child has to be serving.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at a child that has to end.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A running child; dropping it kills it and waits for it.
+pub struct Guarded {
+    child: Child,
+    name: String,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Both fail only where it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Guarded {
+    /// Starts a child; what becomes of its stdout is for `command` to say.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self, String> {
+        command.stdin(Stdio::null());
+        let child = command.spawn().map_err(|error| {
+            let program = command.get_program().to_string_lossy();
+            format!("cannot start {name} ({program}): {}", args::cause(&error))
+        })?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Starts a child and waits for its line `ready NAME=ADDRESS ...`; gives the pairs.
+    pub fn start_ready(name: &str, command: &mut Command) -> Result<(Self, Ready), String> {
+        let mut guarded = Self::start(name, command.stdout(Stdio::piped()))?;
+        let stdout = guarded.child.stdout.take();
+        let line = stdout.and_then(first_line).ok_or_else(|| {
+            let ended = guarded.child.try_wait().ok().flatten();
+            let why = ended.map_or("did not get ready in 10 s".to_owned(), |it| it.to_string());
+            format!("cannot start {name}: it {why} (its own words are above)")
+        })?;
+        let ready = Ready::parse(&line)
+            .ok_or_else(|| format!("cannot use {name}: it said {line:?}, not a ready line"))?;
+        Ok((guarded, ready))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end with SIGTERM and gives its exit status.
+    pub fn terminate(mut self, within: Duration) -> Result<ExitStatus, String> {
+        let asked = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        asked.map_err(|error| format!("cannot stop {}: {error}", self.name))?;
+        let deadline = Instant::now() + within;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < deadline => thread::park_timeout(LOOK),
+                _ => {
+                    return Err(format!(
+                        "{} did not end within {within:?}: killed",
+                        self.name
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What a ready line named: names and their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready(Vec<(String, SocketAddr)>);
+
+impl Ready {
+    fn parse(line: &str) -> Option<Self> {
+        let pairs = line
+            .trim_end()
+            .strip_prefix("ready ")?
+            .split(' ')
+            .map(|pair| {
+                // Several addresses of one listener are separated by commas; the first will do.
+                let (name, addresses) = pair.split_once('=')?;
+                Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
+            });
+        pairs.collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    /// The address of `name`, an error that says it is missing otherwise.
+    pub fn address(&self, name: &str) -> Result<SocketAddr, String> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, address)| *address)
+            .ok_or_else(|| format!("no {name} in its ready line"))
+    }
+}
+
+/// The first line, or nothing within the time; the rest is read and discarded, so that the child
+/// never waits for us.
+fn first_line(stdout: ChildStdout) -> Option<String> {
+    let (sender, line) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stdout = BufReader::new(stdout);
+        let mut first = String::new();
+        if stdout.read_line(&mut first).is_ok_and(|count| count > 0) {
+            let _ = sender.send(first);
+        }
+        drop(sender);
+        let mut rest = [0; 4096];
+        while stdout.read(&mut rest).is_ok_and(|count| count > 0) {}
+    });
+    line.recv_timeout(READY_TIMEOUT).ok()
+}
+
+/// `wanted`, or a free port of its address where it is taken.
+pub fn free_address(wanted: SocketAddr) -> Result<SocketAddr, String> {
+    let any = SocketAddr::new(wanted.ip(), 0);
+    TcpListener::bind(wanted)
+        .or_else(|_| TcpListener::bind(any))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("cannot listen on {any}: {}", args::cause(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_names_addresses() {
+        let line = "ready admin=127.0.0.1:41001 edge=127.0.0.1:41002,[::1]:41002\n";
+        let ready = Ready::parse(line).unwrap();
+        assert_eq!(
+            ready.address("edge"),
+            Ok("127.0.0.1:41002".parse().unwrap())
+        );
+        assert!(ready.address("other").is_err());
+        assert_eq!(Ready::parse("listening"), None);
+    }
+}
