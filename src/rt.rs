@@ -146,11 +146,6 @@ pub async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
 
-/// Keeps the turn meter sharp; called a few times a second by whoever ticks.
-pub fn refresh_meter() {
-    local().meter.refresh();
-}
-
 /// The number of the turn that is running: two events in one turn came together.
 pub fn turn_number() -> u64 {
     local().meter.number()

@@ -10,8 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::counter::{Counter, Gauge};
 
-/// A turn longer than this makes the next one be measured from its start.
-const LONG_TURN: Duration = Duration::from_micros(250);
+/// The CPU clock is read again at the start of a turn when its last reading is older than this.
+const MARK_AGE: Duration = Duration::from_micros(500);
 
 /// The runtime's own numbers for one shard; written by it alone.
 #[derive(Debug, Default)]
@@ -30,15 +30,15 @@ pub struct Meters {
 /// Measures turns: from the first task that runs after a wait to the last one before the next.
 ///
 /// What counts is the CPU time that a turn takes, not the time others took the core away from us.
-/// The CPU clock is a system call, the wall clock is not; so the CPU clock is read only after long
-/// turns and at each [`TurnMeter::refresh`], and a turn is the smaller of its wall time and the CPU
-/// time since the last reading: exact where turns are long, an upper bound everywhere.
+/// The CPU clock is a system call, the wall clock is not; so the CPU clock is read at most every
+/// [`MARK_AGE`], and a turn counts as the smaller of its wall time and the CPU time since that
+/// reading: never too little, and at most [`MARK_AGE`] too much.
 pub(super) struct TurnMeter {
     meters: &'static Meters,
     started: Cell<Option<Instant>>,
     number: Cell<u64>,
     cpu_mark: Cell<Duration>,
-    last_was_long: Cell<bool>,
+    marked_at: Cell<Instant>,
     turn_end: RefCell<Option<Waker>>,
 }
 
@@ -54,7 +54,7 @@ impl TurnMeter {
             started: Cell::new(None),
             number: Cell::new(0),
             cpu_mark: Cell::new(cpu_now()),
-            last_was_long: Cell::new(false),
+            marked_at: Cell::new(Instant::now()),
             turn_end: RefCell::new(None),
         }
     }
@@ -65,10 +65,12 @@ impl TurnMeter {
         if self.started.get().is_some() {
             return;
         }
-        if self.last_was_long.get() {
-            self.refresh();
+        let now = Instant::now();
+        if now - self.marked_at.get() > MARK_AGE {
+            self.cpu_mark.set(cpu_now());
+            self.marked_at.set(now);
         }
-        self.started.set(Some(Instant::now()));
+        self.started.set(Some(now));
         self.number.set(self.number.get() + 1);
         if let Some(waker) = &*self.turn_end.borrow() {
             waker.wake_by_ref();
@@ -82,7 +84,6 @@ impl TurnMeter {
         }
         let Some(started) = self.started.take() else { return };
         let wall = started.elapsed();
-        self.last_was_long.set(wall > LONG_TURN);
         if wall.as_micros() as u64 > self.meters.turn_max_us.get() {
             let cpu = cpu_now().saturating_sub(self.cpu_mark.get());
             self.meters.turn_max_us.raise_to(wall.min(cpu).as_micros() as u64);
@@ -92,10 +93,5 @@ impl TurnMeter {
     /// How many turns there have been.
     pub(super) fn number(&self) -> u64 {
         self.number.get()
-    }
-
-    /// Reads the CPU clock, so that the next turn is measured from now.
-    pub(super) fn refresh(&self) {
-        self.cpu_mark.set(cpu_now());
     }
 }
