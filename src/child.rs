@@ -42,10 +42,7 @@ impl Guarded {
             let program = command.get_program().to_string_lossy();
             format!("cannot start {name} ({program}): {}", args::cause(&error))
         })?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-        })
+        Ok(Self { child, name: name.to_owned() })
     }
 
     /// Starts a child and waits for its line `ready NAME=ADDRESS ...`; gives the pairs.
@@ -77,10 +74,7 @@ impl Guarded {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) if Instant::now() < deadline => thread::park_timeout(LOOK),
                 _ => {
-                    return Err(format!(
-                        "{} did not end within {within:?}: killed",
-                        self.name
-                    ));
+                    return Err(format!("{} did not end within {within:?}: killed", self.name));
                 }
             }
         }
@@ -93,24 +87,18 @@ pub struct Ready(Vec<(String, SocketAddr)>);
 
 impl Ready {
     fn parse(line: &str) -> Option<Self> {
-        let pairs = line
-            .trim_end()
-            .strip_prefix("ready ")?
-            .split(' ')
-            .map(|pair| {
-                // Several addresses of one listener are separated by commas; the first will do.
-                let (name, addresses) = pair.split_once('=')?;
-                Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
-            });
+        let pairs = line.trim_end().strip_prefix("ready ")?.split(' ').map(|pair| {
+            // Several addresses of one listener are separated by commas; the first will do.
+            let (name, addresses) = pair.split_once('=')?;
+            Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
+        });
         pairs.collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// The address of `name`, an error that says it is missing otherwise.
     pub fn address(&self, name: &str) -> Result<SocketAddr, String> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, address)| *address)
-            .ok_or_else(|| format!("no {name} in its ready line"))
+        found.map(|(_, address)| *address).ok_or_else(|| format!("no {name} in its ready line"))
     }
 }
 
@@ -148,10 +136,7 @@ mod tests {
     fn a_ready_line_names_addresses() {
         let line = "ready admin=127.0.0.1:41001 edge=127.0.0.1:41002,[::1]:41002\n";
         let ready = Ready::parse(line).unwrap();
-        assert_eq!(
-            ready.address("edge"),
-            Ok("127.0.0.1:41002".parse().unwrap())
-        );
+        assert_eq!(ready.address("edge"), Ok("127.0.0.1:41002".parse().unwrap()));
         assert!(ready.address("other").is_err());
         assert_eq!(Ready::parse("listening"), None);
     }

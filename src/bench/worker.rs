@@ -238,11 +238,7 @@ impl<'a> Worker<'a> {
         }
         slot.phase = Phase::Idle;
         // Edge-triggered: an end that came with the answer is not told again.
-        match if is_over(flags) {
-            slot.listen_in(&mut self.buffers, flags)
-        } else {
-            Step::Wait
-        } {
+        match if is_over(flags) { slot.listen_in(&mut self.buffers, flags) } else { Step::Wait } {
             Step::Lost(kind) => self.lose(index, kind),
             _ => self.idle.push_back(index),
         }
@@ -329,12 +325,7 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         let established = !matches!(slot.phase, Phase::Connecting { .. } | Phase::Closed);
         let cut = slot.proven && matches!(kind, Kind::Reset | Kind::Closed);
-        self.tally.lost(Loss {
-            at: Instant::now(),
-            kind,
-            established,
-            cut,
-        });
+        self.tally.lost(Loss { at: Instant::now(), kind, established, cut });
         slot.close();
         self.parked.push_back((now + nanos(RETRY_PAUSE), index));
     }
@@ -359,33 +350,20 @@ impl<'a> Worker<'a> {
     }
 
     fn flush(&mut self) {
-        let mut shared = self
-            .shared
-            .tally
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         shared.take_from(&mut self.tally);
     }
 
     /// True exactly when no operation is in flight.
     fn is_quiet(&self) -> bool {
         self.slots.iter().all(|slot| {
-            !matches!(
-                slot.phase,
-                Phase::Busy { .. } | Phase::Connecting { due: Some(_), .. }
-            )
+            !matches!(slot.phase, Phase::Busy { .. } | Phase::Connecting { due: Some(_), .. })
         })
     }
 
     fn arm(&self, in_ns: u64) {
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let when = Itimerspec {
-            it_interval: zero,
-            it_value: timespec(in_ns.max(1)),
-        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let when = Itimerspec { it_interval: zero, it_value: timespec(in_ns.max(1)) };
         // It fails for wrong arguments only; the tick would then be our pace.
         let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &when);
     }
@@ -395,10 +373,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-const NO_EVENT: epoll::Event = epoll::Event {
-    flags: EventFlags::empty(),
-    data: EventData::new_u64(TIMER),
-};
+const NO_EVENT: epoll::Event =
+    epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(TIMER) };
 
 fn wait<'e>(epoll: &OwnedFd, events: &'e mut [epoll::Event; EVENTS_MAX]) -> &'e [epoll::Event] {
     let timeout = timespec(nanos(TICK));
@@ -411,8 +387,5 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 fn timespec(ns: u64) -> Timespec {
-    Timespec {
-        tv_sec: (ns / 1_000_000_000) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    }
+    Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }

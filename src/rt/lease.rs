@@ -38,8 +38,8 @@ pub struct Chunk {
     home: Rc<super::Local>,
     /// `None` exactly while being dropped.
     buffer: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 /// Lends a buffer, or says that none is left.
@@ -62,16 +62,16 @@ impl Chunk {
     ) -> io::Result<usize> {
         let buffer = self.buffer.as_mut().expect("held until dropped");
         let n = read(buffer)?;
-        (self.start, self.end) = (0, n);
+        (self.start, self.end) = (0, n as u32);
         Ok(n)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer.as_ref().expect("held until dropped")[self.start..self.end]
+        &self.buffer.as_ref().expect("held until dropped")[self.start as usize..self.end as usize]
     }
 
     pub(super) fn advance(&mut self, n: usize) {
-        self.start += n;
+        self.start += n as u32;
         debug_assert!(self.start <= self.end, "more sent than held");
     }
 

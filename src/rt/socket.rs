@@ -5,9 +5,9 @@ use std::{
     io,
     net::{SocketAddr, TcpStream as StdStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -42,33 +42,13 @@ impl Socket {
     }
 
     /// Waits until reading would not block; may return early.
-    pub async fn readable(&self) {
-        self.ready(self.0.readable(false)).await;
+    pub fn readable(&self) -> impl Future<Output = ()> {
+        Ready::new(self.0.readable(false))
     }
 
     /// Waits until writing would not block; may return early.
-    pub async fn writable(&self) {
-        self.ready(self.0.writable(false)).await;
-    }
-
-    /// On epoll the engine asks `poll(2)` before the wait and once more after it. The first one is
-    /// needed (it clears stale readiness); the second is not, since the caller tries anyway and
-    /// comes back if there was nothing. The ring's wait is an operation and is awaited to its end.
-    async fn ready(&self, wait: impl Future<Output = io::Result<()>>) {
-        let mut wait = pin!(wait);
-        if local().driver == Driver::IoUring {
-            let _ = wait.await;
-            return;
-        }
-        let mut woken = false;
-        poll_fn(|cx| {
-            if woken {
-                return Poll::Ready(());
-            }
-            woken = true;
-            wait.as_mut().poll(cx).map(drop)
-        })
-        .await;
+    pub fn writable(&self) -> impl Future<Output = ()> {
+        Ready::new(self.0.writable(false))
     }
 
     /// Accepts what is queued, or `WouldBlock`.
@@ -92,7 +72,7 @@ impl Socket {
     /// # Errors
     /// `TimedOut` after `limit`, else the kernel's reason.
     pub async fn connected(&self, limit: Duration) -> io::Result<()> {
-        let mut deadline = pin!(monoio::time::sleep(limit));
+        let mut deadline = super::sleep(limit);
         let mut wait = pin!(self.0.writable(false));
         let mut late = false;
         poll_fn(|cx| {
@@ -136,5 +116,40 @@ impl Socket {
     /// Resets the connection and wakes everybody who waits on it.
     pub fn abort(&self) {
         sock::abort(self);
+    }
+}
+
+/// A wait for readiness.
+///
+/// On epoll the engine asks `poll(2)` before the wait and once more after it. The first one is
+/// needed (it clears stale readiness); the second is not, since the caller tries anyway and comes
+/// back if there was nothing. The ring's wait is an operation and is awaited to its end.
+struct Ready<F> {
+    wait: F,
+    ring: bool,
+    woken: bool,
+}
+
+impl<F> Ready<F> {
+    fn new(wait: F) -> Self {
+        Ready { wait, ring: local().driver == Driver::IoUring, woken: false }
+    }
+}
+
+impl<F: Future> Future for Ready<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: `wait` is pinned whenever `self` is: it is never moved out, and `Ready` has no
+        // `Drop`. The flags are plain data.
+        let (wait, woken) = unsafe {
+            let ready = self.get_unchecked_mut();
+            if ready.woken && !ready.ring {
+                return Poll::Ready(());
+            }
+            (Pin::new_unchecked(&mut ready.wait), &mut ready.woken)
+        };
+        *woken = true;
+        wait.poll(cx).map(drop)
     }
 }

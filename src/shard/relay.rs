@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     bridge::{BackendBoard, Direction, ListenerBoard, Path},
-    rt::{self, Socket},
+    rt::{self, Chunk, Pipe, Socket},
     sock,
 };
 
@@ -49,7 +49,7 @@ pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
     // A reset that was noticed by writing, with nobody left to read: pass it on from here.
     if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
         if let Some(socket) = conn.socket(side.other()) {
-            flush(conn, &socket).await;
+            Box::pin(flush(conn, &socket)).await;
         }
         conn.abort();
     }
@@ -74,18 +74,27 @@ struct Flow {
 }
 
 /// What one turn of a direction came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Its share of this turn is used up, or the gate may have changed its mind.
+    /// Its share of this turn is used up, or the gate has changed its mind.
     Again,
     /// Nothing to read now.
     SourceEmpty,
+    /// The sink takes nothing now; what was read is held until it does.
+    SinkFull(Held),
     /// The source's FIN was read and everything before it has been passed on.
     SourceEnded,
     SourceReset,
     SinkReset,
     /// We ended the connection meanwhile.
     Ended,
+}
+
+/// Bytes between the two sockets.
+enum Held {
+    /// They are still in the source.
+    Nothing,
+    Chunk(Chunk),
+    Pipe(Pipe),
 }
 
 impl Flow {
@@ -116,23 +125,40 @@ impl Flow {
             Direction::Down => Step::SourceEmpty,
         };
         loop {
+            let mut held = Held::Nothing;
             match step {
                 Step::Again => rt::turn().await,
                 Step::SourceEmpty => self.ends.source.readable().await,
+                Step::SinkFull(residue) => {
+                    held = residue;
+                    // Nobody reads the source meanwhile; the sweep watches whether it dies.
+                    self.conn.set_blocked(self.direction, true);
+                    self.ends.sink.writable().await;
+                    self.conn.set_blocked(self.direction, false);
+                }
                 Step::SourceEnded => return self.pass_fin_on().await,
                 Step::SourceReset => return self.pass_reset_on().await,
                 Step::SinkReset => return self.conn.reset_by(self.direction.source().other()),
                 Step::Ended => return,
             }
-            step = if self.decided() { Step::Ended } else { self.step().await };
+            step = if self.decided() { Step::Ended } else { self.step(held) };
         }
     }
 
-    async fn step(&mut self) -> Step {
+    /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
+    fn step(&mut self, held: Held) -> Step {
+        let delivered = match held {
+            Held::Nothing => Ok(()),
+            Held::Chunk(chunk) => copy::deliver(self, chunk),
+            Held::Pipe(pipe) => splice::drain(self, pipe).map(drop),
+        };
+        if let Err(step) = delivered {
+            return step;
+        }
         self.gate.woke(self.shard.clock_ms().saturating_sub(self.conn.moved_ms.get()));
         match self.gate.path() {
-            Path::Copied => copy::step(self).await,
-            Path::Spliced => splice::step(self).await,
+            Path::Copied => copy::step(self),
+            Path::Spliced => splice::step(self),
         }
     }
 
@@ -159,7 +185,7 @@ impl Flow {
         self.conn.reset_by(source);
         self.conn.enter(Phase::Closing);
         if self.conn.ended().and_then(|end| end.reset_side()) == Some(source) {
-            flush(&self.conn, &self.ends.sink).await;
+            Box::pin(flush(&self.conn, &self.ends.sink)).await;
         }
         self.conn.abort();
     }
@@ -180,13 +206,6 @@ impl Flow {
         self.listener_board.bytes(self.direction, path).add(n as u64);
         self.backend_board.bytes(self.direction).add(n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
-    }
-
-    /// Waits until the sink takes more; the sweep watches the source meanwhile.
-    async fn sink_writable(&self) {
-        self.conn.set_blocked(self.direction, true);
-        self.ends.sink.writable().await;
-        self.conn.set_blocked(self.direction, false);
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::io::ErrorKind::WouldBlock;
 
-use super::{Flow, Step, TURN_BYTES};
+use super::{Flow, Held, Step, TURN_BYTES};
 use crate::{
     bridge::Path,
     rt::{self, CHUNK_BYTES, Chunk, Passed},
 };
 
 /// Moves what is there, at most a turn's share.
-pub(super) async fn step(flow: &mut Flow) -> Step {
+pub(super) fn step(flow: &mut Flow) -> Step {
     let mut moved = 0;
     while moved < TURN_BYTES {
-        let Some(mut chunk) = rt::take_chunk() else { return pass_on(flow).await };
+        let Some(mut chunk) = rt::take_chunk() else { return pass_on(flow) };
         let n = match flow.ends.source.recv(&mut chunk) {
             Ok(0) => return Step::SourceEnded,
             Ok(n) => n,
@@ -20,40 +20,36 @@ pub(super) async fn step(flow: &mut Flow) -> Step {
             Err(_) => return Step::SourceReset,
         };
         flow.received();
-        if let Err(step) = deliver(flow, chunk).await {
+        let changed = flow.gate.moved(n);
+        if let Err(step) = deliver(flow, chunk) {
             return step;
         }
-        moved += n;
-        if flow.gate.moved(n) {
+        if changed {
             return Step::Again;
         }
         // A short read emptied the socket; asking again would cost a call to learn that.
         if n < CHUNK_BYTES {
             return Step::SourceEmpty;
         }
+        moved += n;
     }
     Step::Again
 }
 
-/// Sends the whole chunk, waiting as long as the sink needs.
-async fn deliver(flow: &Flow, mut chunk: Chunk) -> Result<(), Step> {
-    loop {
+/// Sends the whole chunk, or says why that has to wait.
+pub(super) fn deliver(flow: &Flow, mut chunk: Chunk) -> Result<(), Step> {
+    while !chunk.is_empty() {
         match flow.ends.sink.send(&mut chunk) {
             Ok(n) => flow.delivered(n, Path::Copied),
-            Err(e) if e.kind() == WouldBlock => flow.sink_writable().await,
+            Err(e) if e.kind() == WouldBlock => return Err(Step::SinkFull(Held::Chunk(chunk))),
             Err(_) => return Err(Step::SinkReset),
         }
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        if flow.decided() {
-            return Err(Step::Ended);
-        }
     }
+    Ok(())
 }
 
 /// No buffer is left on this shard: one step without holding any.
-async fn pass_on(flow: &mut Flow) -> Step {
+fn pass_on(flow: &mut Flow) -> Step {
     match rt::pass_on(&flow.ends.source, &flow.ends.sink) {
         Passed::Bytes { sent, drained } => {
             flow.received();
@@ -62,8 +58,8 @@ async fn pass_on(flow: &mut Flow) -> Step {
             if drained { Step::SourceEmpty } else { Step::Again }
         }
         Passed::SinkFull => {
-            flow.sink_writable().await;
-            Step::Again
+            flow.received();
+            Step::SinkFull(Held::Nothing)
         }
         Passed::End => Step::SourceEnded,
         Passed::SourceEmpty => Step::SourceEmpty,

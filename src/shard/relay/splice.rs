@@ -5,15 +5,15 @@
 
 use std::io::ErrorKind::{InvalidInput, WouldBlock};
 
-use super::{Flow, Step, TURN_BYTES, copy};
+use super::{Flow, Held, Step, TURN_BYTES, copy};
 use crate::{
     bridge::Path,
     rt::{self, Pipe},
 };
 
 /// Moves what is there, at most a turn's share. Without a free pipe it copies this once.
-pub(super) async fn step(flow: &mut Flow) -> Step {
-    let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow).await };
+pub(super) fn step(flow: &mut Flow) -> Step {
+    let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
     let mut moved = 0;
     while moved < TURN_BYTES {
         let n = match pipe.splice_in(&flow.ends.source) {
@@ -27,27 +27,27 @@ pub(super) async fn step(flow: &mut Flow) -> Step {
             Err(_) => return Step::SourceReset,
         };
         flow.received();
-        if let Err(step) = drain(flow, &mut pipe).await {
-            return step;
-        }
-        moved += n;
-        if flow.gate.moved(n) {
+        let changed = flow.gate.moved(n);
+        pipe = match drain(flow, pipe) {
+            Ok(pipe) => pipe,
+            Err(step) => return step,
+        };
+        if changed {
             return Step::Again;
         }
+        moved += n;
     }
     Step::Again
 }
 
-async fn drain(flow: &Flow, pipe: &mut Pipe) -> Result<(), Step> {
+/// Empties the pipe and gives it back, or says why that has to wait.
+pub(super) fn drain(flow: &Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
     while pipe.held() > 0 {
         match pipe.splice_out(&flow.ends.sink) {
             Ok(n) => flow.delivered(n, Path::Spliced),
-            Err(e) if e.kind() == WouldBlock => flow.sink_writable().await,
+            Err(e) if e.kind() == WouldBlock => return Err(Step::SinkFull(Held::Pipe(pipe))),
             Err(_) => return Err(Step::SinkReset),
         }
-        if flow.decided() {
-            return Err(Step::Ended);
-        }
     }
-    Ok(())
+    Ok(pipe)
 }
