@@ -23,7 +23,7 @@ use contender::{Place, Relay};
 use figure::Row;
 use ringway::{
     bench::{self, Percentiles, Plan, Report},
-    child::Guarded,
+    child::{self, Guarded},
     demo::stats,
 };
 
@@ -69,7 +69,7 @@ enum Kind {
 fn main() -> ExitCode {
     let args = Args::parse();
     bench::raise_nofile();
-    stop_on_signals();
+    child::on_stop_signal(|| STOP.store(true, Ordering::Relaxed));
     match measure(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -298,25 +298,4 @@ fn introduce(args: &Args) {
         args.rounds,
         args.seconds
     );
-}
-
-/// Guards do not run when a signal ends the process, so a signal only asks.
-fn stop_on_signals() {
-    use tokio::signal::unix::{SignalKind, signal};
-    thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let Ok(runtime) = runtime else { return };
-        runtime.block_on(async {
-            let interrupt = signal(SignalKind::interrupt());
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), interrupt)
-            else {
-                return;
-            };
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            STOP.store(true, Ordering::Relaxed);
-        });
-    });
 }

@@ -27,7 +27,7 @@ use rustix::process::{Resource, Rlimit};
 
 pub use self::tally::{Kind, Loss, Percentiles, Tally};
 use self::worker::{Shared, Worker};
-use crate::args;
+use crate::{args, child};
 
 /// Bytes of an echo unless `--size` says otherwise.
 const ECHO_BYTES: u64 = 128;
@@ -170,7 +170,9 @@ pub fn run(args: Args) -> ExitCode {
     }
     raise_nofile();
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signal(Arc::clone(&stop));
+    // Ctrl-C ends the load early, with its table.
+    let asked = Arc::clone(&stop);
+    child::on_stop_signal(move || asked.store(true, Ordering::Relaxed));
     let mut seconds = 0.0;
     let report = drive(&plan, &stop, |second| {
         seconds += plan.interval.as_secs_f64();
@@ -344,19 +346,6 @@ pub fn raise_nofile() {
         maximum: limit.maximum,
     };
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-}
-
-/// Ctrl-C ends the load early, with its table.
-fn stop_on_signal(stop: Arc<AtomicBool>) {
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let Ok(runtime) = runtime else { return }; // Ctrl-C then ends us without a table
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
 }
 
 fn rate(text: &str) -> Result<f64, String> {
