@@ -1,10 +1,11 @@
 //! `ringway bench`: a load generator that counts latency from when the operation was due.
 //!
-//! In reading order: `pace` says when operations are due, `slot` is one connection, `worker` one
-//! thread's loop over its connections, `tally` what is counted, `print` what is shown. The demo
-//! uses it as a library: a [`Plan`], and [`drive`].
+//! In reading order: `pace` says when operations are due, `slot` is one connection, `poll` the wait
+//! for all of them, `worker` one thread's loop over its connections, `tally` what is counted,
+//! `print` what is shown. The demo uses it as a library: a [`Plan`], and [`drive`].
 
 mod pace;
+mod poll;
 pub mod print;
 mod slot;
 mod tally;
