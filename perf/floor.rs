@@ -114,12 +114,7 @@ impl Relay {
     fn start(args: &Args) -> io::Result<Self> {
         let listener = listen(args.listen)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN,
-        )?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Self {
             backend: args.backend,
             mode: args.mode,
@@ -134,21 +129,11 @@ impl Relay {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        let none = epoll::Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        };
+        let none = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [none; EVENTS_MAX];
-        let now = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
-            let timeout = if self.again.is_empty() {
-                None
-            } else {
-                Some(&now)
-            };
+            let timeout = if self.again.is_empty() { None } else { Some(&now) };
             let count = match epoll::wait(&self.epoll, &mut events[..], timeout) {
                 Err(Errno::INTR) => 0,
                 result => result?,
@@ -184,11 +169,7 @@ impl Relay {
             let token = EventData::new_u64((place * 2 + side) as u64);
             epoll::add(&self.epoll, socket, token, interest)?;
         }
-        let conn = Conn {
-            sockets: [client, server],
-            flows,
-            connected: false,
-        };
+        let conn = Conn { sockets: [client, server], flows, connected: false };
         if place == self.conns.len() {
             self.conns.push(None);
         }
@@ -361,11 +342,7 @@ fn splice(from: &OwnedFd, to: &OwnedFd, count: usize) -> io::Result<usize> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -379,11 +356,7 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 fn dial(backend: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if backend.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if backend.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;

@@ -101,10 +101,7 @@ fn measure(args: &Args) -> Result<(), String> {
     let _gone_at_the_end = TempDir(files.clone());
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let programs = program.ancestors().nth(2).map(PathBuf::from);
-    let place = Place {
-        programs: programs.ok_or("cannot find target/release")?,
-        files,
-    };
+    let place = Place { programs: programs.ok_or("cannot find target/release")?, files };
     let backends = start_backends(&place)?;
     introduce(args);
 
@@ -162,10 +159,7 @@ fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<Row
 }
 
 fn empty_row(name: &str) -> Row {
-    Row {
-        name: name.to_owned(),
-        rounds: Vec::new(),
-    }
+    Row { name: name.to_owned(), rounds: Vec::new() }
 }
 
 fn targets(kind: Kind, backends: &Backends) -> Vec<SocketAddr> {
@@ -219,17 +213,12 @@ fn fair(args: &Args, relay: &Relay, name: &str) -> Result<(f64, f64), String> {
         let flood = scope.spawn(move || drive(bench::Mode::Bulk, bulk, streams, around));
         let ping = drive(bench::Mode::Tcp, ping, 1, WARM_UP)
             .and_then(|_| drive(bench::Mode::Tcp, ping, 1, args.seconds));
-        flood
-            .join()
-            .map_err(|_| "the bulk load failed".to_owned())??;
+        flood.join().map_err(|_| "the bulk load failed".to_owned())??;
         ping
     })?;
     let p = Percentiles::of(&ping.tally.latency);
     if let Some(admin) = relay.admin {
-        let turns = stats::read(admin)?
-            .shards
-            .into_iter()
-            .map(|shard| shard.turn_max_us);
+        let turns = stats::read(admin)?.shards.into_iter().map(|shard| shard.turn_max_us);
         println!("{name}: turn_max_us {}", turns.max().unwrap_or(0));
     }
     Ok((p.p50_us as f64, p.p99_us as f64))
@@ -246,11 +235,7 @@ fn drive(
     plan.seconds = Some(seconds);
     let report = bench::drive(&plan, &STOP, |_| {})?;
     let lost = report.tally.failed_total() + report.tally.cut;
-    if lost > 0 {
-        Err(format!("{lost} operations failed"))
-    } else {
-        Ok(report)
-    }
+    if lost > 0 { Err(format!("{lost} operations failed")) } else { Ok(report) }
 }
 
 /// CPU time of all threads of a process so far.
@@ -262,10 +247,7 @@ fn cpu_ns(pid: u32) -> Result<u64, String> {
         let path = task.map_err(gone)?.path().join("schedstat");
         // A thread that ended between the two reads has nothing to add.
         let text = fs::read_to_string(path).unwrap_or_default();
-        let on_cpu = text
-            .split(' ')
-            .next()
-            .and_then(|number| number.parse::<u64>().ok());
+        let on_cpu = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
         sum += on_cpu.unwrap_or(0);
     }
     Ok(sum)
@@ -279,11 +261,7 @@ fn start_backends(place: &Place) -> Result<Backends, String> {
         Ok::<_, String>((guard, ready.address("backend")?))
     };
     let ((echo_guard, echo), (source_guard, source)) = (start("echo")?, start("source")?);
-    Ok(Backends {
-        echo,
-        source,
-        _guards: [echo_guard, source_guard],
-    })
+    Ok(Backends { echo, source, _guards: [echo_guard, source_guard] })
 }
 
 /// The figures mean nothing without the machine, the kernel and the command.
@@ -292,10 +270,5 @@ fn introduce(args: &Args) {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let words: Vec<String> = std::env::args().skip(1).collect();
     println!("measure {}", words.join(" "));
-    println!(
-        "Linux {}, {cpus} CPUs, {} rounds of {:?}",
-        kernel.trim(),
-        args.rounds,
-        args.seconds
-    );
+    println!("Linux {}, {cpus} CPUs, {} rounds of {:?}", kernel.trim(), args.rounds, args.seconds);
 }

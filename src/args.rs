@@ -14,9 +14,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         "h" => 3600.0,
         _ => {
-            return Err(format!(
-                "unknown unit `{unit}` (write for example 5ms, 1s or 10m)"
-            ));
+            return Err(format!("unknown unit `{unit}` (write for example 5ms, 1s or 10m)"));
         }
     };
     number
@@ -43,9 +41,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         "MiB" => 20,
         "GiB" => 30,
         _ => {
-            return Err(format!(
-                "unknown unit `{unit}` (write for example 128, 64KiB or 1GiB)"
-            ));
+            return Err(format!("unknown unit `{unit}` (write for example 128, 64KiB or 1GiB)"));
         }
     };
     number
@@ -56,9 +52,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 }
 
 fn split(text: &str) -> (&str, &str) {
-    let unit = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(unit)
 }
 
@@ -67,9 +61,7 @@ pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |c| c.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |c| c.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]
@@ -83,15 +75,7 @@ mod tests {
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        for wrong in [
-            "",
-            "s",
-            "-1s",
-            "1 s",
-            "5 minutes",
-            "1e400s",
-            "99999999999999999999h",
-        ] {
+        for wrong in ["", "s", "-1s", "1 s", "5 minutes", "1e400s", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong:?} was taken");
         }
         assert!(positive_duration("0s").is_err());

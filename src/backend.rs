@@ -71,9 +71,7 @@ pub fn run(args: Args) -> ExitCode {
         return ExitCode::from(2);
     }
     crate::bench::raise_nofile();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let served = runtime
         .map_err(|error| format!("cannot start threads: {}", args::cause(&error)))
         .and_then(|runtime| runtime.block_on(serve(args)));
@@ -92,10 +90,7 @@ async fn serve(args: Args) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
     let (listener, bound) = listen(args.listen).map_err(|error| {
         let cause = args::cause(&error);
-        format!(
-            "cannot listen on {}: {cause} (choose another address, or port 0)",
-            args.listen
-        )
+        format!("cannot listen on {}: {cause} (choose another address, or port 0)", args.listen)
     })?;
     // A reader that is gone is no reason to stop: whoever asked for port 9001 knows the address.
     let _ = writeln!(io::stdout(), "ready backend={bound}");
@@ -108,11 +103,7 @@ async fn serve(args: Args) -> Result<(), String> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?; // a restart on the same port meets old connections in TIME_WAIT
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
@@ -161,11 +152,7 @@ async fn echo_ready(stream: &TcpStream, now: bool) -> io::Result<Option<Vec<u8>>
         stream.readable().await?;
         let moved: io::Result<Option<Vec<u8>>> = with_scratch(|scratch| {
             let read = stream.try_read(scratch)?;
-            let sent = if now && read > 0 {
-                try_write(stream, &scratch[..read])?
-            } else {
-                0
-            };
+            let sent = if now && read > 0 { try_write(stream, &scratch[..read])? } else { 0 };
             Ok((read > 0).then(|| scratch[sent..read].to_vec()))
         });
         match moved {
@@ -227,11 +214,7 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 fn pattern() -> Arc<[u8]> {
     static PATTERN: std::sync::OnceLock<Arc<[u8]>> = std::sync::OnceLock::new();
-    let fill = || {
-        (0..PATTERN_BYTES)
-            .map(|at| (at % PATTERN_PERIOD) as u8)
-            .collect()
-    };
+    let fill = || (0..PATTERN_BYTES).map(|at| (at % PATTERN_PERIOD) as u8).collect();
     Arc::clone(PATTERN.get_or_init(fill))
 }
 

@@ -117,15 +117,7 @@ impl Plan {
     /// A closed loop without end, observed each second.
     pub fn new(mode: Mode, target: SocketAddr, connections: usize) -> Self {
         let interval = Duration::from_secs(1);
-        Self {
-            mode,
-            target,
-            connections,
-            rate: None,
-            size: None,
-            seconds: None,
-            interval,
-        }
+        Self { mode, target, connections, rate: None, size: None, seconds: None, interval }
     }
 
     fn payload_bytes(&self) -> usize {
@@ -198,17 +190,9 @@ fn conclude(plan: &Plan, report: &Report, json: bool) -> ExitCode {
         print!("{}", print::table(plan.mode, report));
     }
     if let (0, Some((kind, _))) = (tally.operations, tally.failures().next()) {
-        eprintln!(
-            "no operation succeeded on {}: {}",
-            plan.target,
-            kind.advice()
-        );
+        eprintln!("no operation succeeded on {}: {}", plan.target, kind.advice());
     }
-    if tally.failed_total() > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if tally.failed_total() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Drives a load until its time is over or `stop` is set. The observer gets the counts of each
@@ -219,9 +203,7 @@ pub fn drive(
     mut observe: impl FnMut(&Tally),
 ) -> Result<Report, String> {
     let workers = plan.connections.div_ceil(CONNECTIONS_PER_WORKER_MIN);
-    let workers = workers
-        .min(thread::available_parallelism().map_or(1, usize::from))
-        .max(1);
+    let workers = workers.min(thread::available_parallelism().map_or(1, usize::from)).max(1);
     let shared: Vec<Shared> = (0..workers).map(|_| Shared::default()).collect();
     thread::scope(|scope| {
         let (news_sender, news) = mpsc::channel();
@@ -229,13 +211,7 @@ pub fn drive(
             .map(|(index, shared)| {
                 let (gate, opened) = mpsc::channel();
                 let news = news_sender.clone();
-                let place = Place {
-                    plan,
-                    shared,
-                    index,
-                    workers,
-                    stop,
-                };
+                let place = Place { plan, shared, index, workers, stop };
                 scope.spawn(move || place.work(&opened, &news));
                 gate
             })
@@ -243,11 +219,7 @@ pub fn drive(
         drop(news_sender);
         for _ in &gates {
             if let Ok(News::CannotStart(kind)) = news.recv() {
-                return Err(format!(
-                    "cannot connect to {}: {}",
-                    plan.target,
-                    kind.advice()
-                ));
+                return Err(format!("cannot connect to {}: {}", plan.target, kind.advice()));
             }
         }
         let start = Instant::now();
@@ -301,11 +273,7 @@ fn watch(
     news: &mpsc::Receiver<News>,
     observe: &mut impl FnMut(&Tally),
 ) -> Report {
-    let mut report = Report {
-        tally: Tally::default(),
-        seconds: 0.0,
-        unbegun: 0,
-    };
+    let mut report = Report { tally: Tally::default(), seconds: 0.0, unbegun: 0 };
     let mut interval = Tally::default();
     let mut next = Instant::now() + plan.interval;
     loop {
@@ -342,17 +310,11 @@ fn gather(interval: &mut Tally, shared: &[Shared]) {
 /// Raises the soft limit of open files to the hard one; refused, the soft one stays.
 pub fn raise_nofile() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let rate = text
-        .parse::<f64>()
-        .ok()
-        .filter(|rate| rate.is_finite() && *rate > 0.0);
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "not a positive number of operations per second (for example 500)".into())
 }

@@ -45,10 +45,7 @@ impl Guarded {
             let program = command.get_program().to_string_lossy();
             format!("cannot start {name} ({program}): {}", args::cause(&error))
         })?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-        })
+        Ok(Self { child, name: name.to_owned() })
     }
 
     /// Starts a child and waits for its line `ready NAME=ADDRESS ...`; gives the pairs.
@@ -60,9 +57,7 @@ impl Guarded {
                 Some(status) => format!("it ended with {status}"),
                 None => format!("it was not ready within {READY_TIMEOUT:?}"),
             };
-            return Err(format!(
-                "cannot start {name}: {why} (its own words are above)"
-            ));
+            return Err(format!("cannot start {name}: {why} (its own words are above)"));
         };
         let ready = Ready::parse(&line)
             .ok_or_else(|| format!("cannot use {name}: it said {line:?}, not a ready line"))?;
@@ -101,24 +96,18 @@ pub struct Ready(Vec<(String, SocketAddr)>);
 
 impl Ready {
     fn parse(line: &str) -> Option<Self> {
-        let pairs = line
-            .trim_end()
-            .strip_prefix("ready ")?
-            .split(' ')
-            .map(|pair| {
-                // Several addresses of one listener are separated by commas; the first will do.
-                let (name, addresses) = pair.split_once('=')?;
-                Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
-            });
+        let pairs = line.trim_end().strip_prefix("ready ")?.split(' ').map(|pair| {
+            // Several addresses of one listener are separated by commas; the first will do.
+            let (name, addresses) = pair.split_once('=')?;
+            Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
+        });
         pairs.collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// The address of `name`, an error that says it is missing otherwise.
     pub fn address(&self, name: &str) -> Result<SocketAddr, String> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, address)| *address)
-            .ok_or_else(|| format!("no {name} in its ready line"))
+        found.map(|(_, address)| *address).ok_or_else(|| format!("no {name} in its ready line"))
     }
 }
 
@@ -152,9 +141,7 @@ pub fn free_address(wanted: SocketAddr) -> Result<SocketAddr, String> {
 /// here it only asks: `act` sets a flag that somebody looks at.
 pub fn on_stop_signal(act: impl FnOnce() + Send + 'static) {
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         // Without it a signal ends us at once, as it does any program.
         let Ok(runtime) = runtime else { return };
         if runtime.block_on(stop_signal()).is_ok() {
@@ -179,10 +166,7 @@ mod tests {
     fn a_ready_line_names_addresses() {
         let line = "ready admin=127.0.0.1:41001 edge=127.0.0.1:41002,[::1]:41002\n";
         let ready = Ready::parse(line).unwrap();
-        assert_eq!(
-            ready.address("edge"),
-            Ok("127.0.0.1:41002".parse().unwrap())
-        );
+        assert_eq!(ready.address("edge"), Ok("127.0.0.1:41002".parse().unwrap()));
         assert!(ready.address("other").is_err());
         assert_eq!(Ready::parse("listening"), None);
     }

@@ -47,10 +47,7 @@ fn ready_address(stdout: ChildStdout) -> SocketAddr {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).unwrap();
     let address = line.trim_end().strip_prefix("ready backend=");
-    address
-        .unwrap_or_else(|| panic!("not a ready line: {line:?}"))
-        .parse()
-        .unwrap()
+    address.unwrap_or_else(|| panic!("not a ready line: {line:?}")).parse().unwrap()
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -74,11 +71,7 @@ fn bench(target: SocketAddr, options: &[&str]) -> (Output, Value) {
 /// Runs a bench that has to succeed without a failed operation.
 fn good_bench(target: SocketAddr, options: &[&str]) -> Value {
     let (output, json) = bench(target, options);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(json["failed"], serde_json::json!({}), "{json}");
     json
 }
@@ -95,9 +88,7 @@ fn exit_of(child: &mut Child) -> ExitStatus {
 }
 
 fn number(json: &Value, key: &str) -> u64 {
-    json[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no number {key} in {json}"))
+    json[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {json}"))
 }
 
 /// 1. Send more than any buffer holds while reading it back.
@@ -118,12 +109,7 @@ fn an_echo_gives_back_every_byte_and_then_the_end() {
         stream.read_to_end(&mut got).unwrap();
         got
     });
-    assert!(
-        got == sent,
-        "{} bytes came back of {}",
-        got.len(),
-        sent.len()
-    );
+    assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
 }
 
 #[test]
@@ -133,20 +119,14 @@ fn a_source_sends_exactly_its_size_in_its_pattern() {
     connect(backend.address).read_to_end(&mut got).unwrap();
     assert_eq!(got.len(), 1_000_003);
     let period = ringway::backend::PATTERN_PERIOD;
-    assert!(
-        got.iter()
-            .enumerate()
-            .all(|(at, byte)| *byte == (at % period) as u8)
-    );
+    assert!(got.iter().enumerate().all(|(at, byte)| *byte == (at % period) as u8));
 }
 
 #[test]
 fn a_source_without_size_outlives_a_peer_that_goes() {
     let backend = backend(&["source"]);
     for _ in 0..3 {
-        connect(backend.address)
-            .read_exact(&mut [0; 100_000])
-            .unwrap();
+        connect(backend.address).read_exact(&mut [0; 100_000]).unwrap();
     }
 }
 
@@ -169,26 +149,17 @@ fn a_delay_comes_before_the_first_answer_only() {
         stream.read_exact(&mut [0]).unwrap();
         start.elapsed()
     });
-    assert!(
-        waits[0] >= Duration::from_millis(300),
-        "answered after {:?}",
-        waits[0]
-    );
+    assert!(waits[0] >= Duration::from_millis(300), "answered after {:?}", waits[0]);
     waits.sort();
-    assert!(
-        waits[0] < Duration::from_millis(300),
-        "the second answer waited too: {waits:?}"
-    );
+    assert!(waits[0] < Duration::from_millis(300), "the second answer waited too: {waits:?}");
 }
 
 #[test]
 fn a_taken_address_is_named_with_its_cause() {
     let backend = backend(&["echo"]);
     let taken = backend.address.to_string();
-    let second = ringway()
-        .args(["backend", "--mode", "echo", "--listen", &taken])
-        .output()
-        .unwrap();
+    let second =
+        ringway().args(["backend", "--mode", "echo", "--listen", &taken]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let error = String::from_utf8(second.stderr).unwrap();
     let expected = format!("cannot listen on {taken}: address already in use");
@@ -220,10 +191,7 @@ fn a_killed_backend_can_come_back_on_its_port() {
 #[test]
 fn tcp_counts_echoes_and_their_latency() {
     let backend = backend(&["echo"]);
-    let json = good_bench(
-        backend.address,
-        &["tcp", "--connections", "40", "--seconds", "0.5"],
-    );
+    let json = good_bench(backend.address, &["tcp", "--connections", "40", "--seconds", "0.5"]);
     let operations = number(&json, "operations");
     assert!(operations > 100, "{json}");
     assert_eq!(number(&json, "bytes"), operations * 128);
@@ -235,35 +203,16 @@ fn tcp_counts_echoes_and_their_latency() {
 #[test]
 fn tcp_echoes_larger_than_any_socket_buffer() {
     let backend = backend(&["echo"]);
-    let options = [
-        "tcp",
-        "--connections",
-        "3",
-        "--seconds",
-        "0.5",
-        "--size",
-        "15MiB",
-    ];
+    let options = ["tcp", "--connections", "3", "--seconds", "0.5", "--size", "15MiB"];
     let json = good_bench(backend.address, &options);
-    assert_eq!(
-        number(&json, "bytes"),
-        number(&json, "operations") * (15 << 20)
-    );
+    assert_eq!(number(&json, "bytes"), number(&json, "operations") * (15 << 20));
     assert!(number(&json, "operations") >= 3, "{json}");
 }
 
 #[test]
 fn tcp_keeps_the_rate_it_is_told() {
     let backend = backend(&["echo"]);
-    let options = [
-        "tcp",
-        "--connections",
-        "40",
-        "--seconds",
-        "1",
-        "--rate",
-        "500",
-    ];
+    let options = ["tcp", "--connections", "40", "--seconds", "1", "--rate", "500"];
     let json = good_bench(backend.address, &options);
     assert!((490..=500).contains(&number(&json, "operations")), "{json}");
 }
@@ -273,15 +222,7 @@ fn tcp_keeps_the_rate_it_is_told() {
 #[test]
 fn an_open_loop_counts_the_wait_for_a_free_connection() {
     let backend = backend(&["echo", "--delay", "100ms"]);
-    let options = [
-        "connect",
-        "--connections",
-        "1",
-        "--seconds",
-        "2",
-        "--rate",
-        "20",
-    ];
+    let options = ["connect", "--connections", "1", "--seconds", "2", "--rate", "20"];
     let (_, json) = bench(backend.address, &options);
     assert!(number(&json["latency"], "p50_us") > 300_000, "{json}");
     assert!(number(&json["latency"], "min_us") >= 100_000, "{json}");
@@ -290,15 +231,7 @@ fn an_open_loop_counts_the_wait_for_a_free_connection() {
 #[test]
 fn connect_makes_a_connection_for_each_echo() {
     let backend = backend(&["echo"]);
-    let options = [
-        "connect",
-        "--connections",
-        "4",
-        "--seconds",
-        "0.5",
-        "--rate",
-        "200",
-    ];
+    let options = ["connect", "--connections", "4", "--seconds", "0.5", "--rate", "200"];
     let json = good_bench(backend.address, &options);
     assert!((95..=100).contains(&number(&json, "operations")), "{json}");
 }
@@ -306,10 +239,7 @@ fn connect_makes_a_connection_for_each_echo() {
 #[test]
 fn bulk_counts_the_bytes_of_streams_without_end() {
     let backend = backend(&["source"]);
-    let json = good_bench(
-        backend.address,
-        &["bulk", "--connections", "2", "--seconds", "0.5"],
-    );
+    let json = good_bench(backend.address, &["bulk", "--connections", "2", "--seconds", "0.5"]);
     assert!(number(&json, "bytes") > 1 << 20, "{json}");
     assert_eq!(number(&json, "operations"), 2, "both still flow: {json}");
 }
@@ -317,15 +247,7 @@ fn bulk_counts_the_bytes_of_streams_without_end() {
 #[test]
 fn bulk_reads_streams_that_end_again_and_again() {
     let backend = backend(&["source", "--size", "64KiB"]);
-    let options = [
-        "bulk",
-        "--connections",
-        "2",
-        "--seconds",
-        "0.5",
-        "--size",
-        "64KiB",
-    ];
+    let options = ["bulk", "--connections", "2", "--seconds", "0.5", "--size", "64KiB"];
     let json = good_bench(backend.address, &options);
     assert!(number(&json["latency"], "count") > 10, "{json}");
 }
@@ -333,15 +255,7 @@ fn bulk_reads_streams_that_end_again_and_again() {
 #[test]
 fn bulk_fails_a_stream_that_is_too_short() {
     let backend = backend(&["source", "--size", "64KiB"]);
-    let options = [
-        "bulk",
-        "--connections",
-        "1",
-        "--seconds",
-        "0.3",
-        "--size",
-        "65537",
-    ];
+    let options = ["bulk", "--connections", "1", "--seconds", "0.3", "--size", "65537"];
     let (output, json) = bench(backend.address, &options);
     assert_eq!(output.status.code(), Some(1));
     assert!(number(&json["failed"], "closed") > 0, "{json}");
@@ -364,16 +278,7 @@ fn a_held_connection_lost_after_it_worked_is_cut() {
     let mut first = backend(&["echo"]);
     let target = first.address.to_string();
     let mut load = ringway()
-        .args([
-            "bench",
-            "tcp",
-            "--target",
-            &target,
-            "--connections",
-            "5",
-            "--seconds",
-            "3",
-        ])
+        .args(["bench", "tcp", "--target", &target, "--connections", "5", "--seconds", "3"])
         .arg("--json")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -396,10 +301,7 @@ fn a_held_connection_lost_after_it_worked_is_cut() {
 
 #[test]
 fn a_target_that_refuses_gets_a_sentence() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for mode in ["tcp", "bulk", "connect"] {
         let options = [mode, "--connections", "2", "--seconds", "0.2"];
         let (output, _) = bench(free, &options);
@@ -414,43 +316,10 @@ fn a_target_that_refuses_gets_a_sentence() {
 fn wrong_usage_is_exit_code_2() {
     let wrong: [&[&str]; 6] = [
         &["bench", "tcp", "--connections", "1"],
-        &[
-            "bench",
-            "tcp",
-            "--target",
-            "127.0.0.1:1",
-            "--connections",
-            "0",
-        ],
-        &[
-            "bench",
-            "bulk",
-            "--target",
-            "127.0.0.1:1",
-            "--connections",
-            "1",
-            "--rate",
-            "5",
-        ],
-        &[
-            "bench",
-            "tcp",
-            "--target",
-            "127.0.0.1:1",
-            "--connections",
-            "1",
-            "--size",
-            "0",
-        ],
-        &[
-            "backend",
-            "--listen",
-            "127.0.0.1:0",
-            "--mode",
-            "echo",
-            "--size",
-            "5",
-        ],
+        &["bench", "tcp", "--target", "127.0.0.1:1", "--connections", "0"],
+        &["bench", "bulk", "--target", "127.0.0.1:1", "--connections", "1", "--rate", "5"],
+        &["bench", "tcp", "--target", "127.0.0.1:1", "--connections", "1", "--size", "0"],
+        &["backend", "--listen", "127.0.0.1:0", "--mode", "echo", "--size", "5"],
         &["backend", "--listen", "127.0.0.1:0", "--mode", "http"],
     ];
     for arguments in wrong {

@@ -55,10 +55,7 @@ pub fn start(place: &Place, name: &str, backends: &[SocketAddr]) -> Result<Relay
         "haproxy" => haproxy(place, false, backends),
         "haproxy-splice" => haproxy(place, true, backends),
         "nginx" => nginx(place, backends),
-        _ => Err(format!(
-            "{name}: no such contender (there are {})",
-            NAMES.join(", ")
-        )),
+        _ => Err(format!("{name}: no such contender (there are {})", NAMES.join(", "))),
     }
 }
 
@@ -70,11 +67,7 @@ fn floor(place: &Place, mode: &str, backends: &[SocketAddr]) -> Result<Relay, St
     command.args(["--listen", "127.0.0.1:0", "--mode", mode]);
     command.args(["--backend", &backend.to_string()]);
     let (process, ready) = Guarded::start_ready("floor", &mut command)?;
-    Ok(Relay {
-        process,
-        listeners: vec![ready.address("relay")?],
-        admin: None,
-    })
+    Ok(Relay { process, listeners: vec![ready.address("relay")?], admin: None })
 }
 
 fn ringway(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay, String> {
@@ -96,11 +89,7 @@ fn ringway(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay
     let (process, ready) = Guarded::start_ready("ringway", &mut command)?;
     let listeners = (0..backends.len()).map(|at| ready.address(&format!("l{at}")));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-    Ok(Relay {
-        process,
-        listeners,
-        admin: Some(ready.address("admin")?),
-    })
+    Ok(Relay { process, listeners, admin: Some(ready.address("admin")?) })
 }
 
 fn haproxy(place: &Place, splice: bool, backends: &[SocketAddr]) -> Result<Relay, String> {
@@ -115,26 +104,17 @@ fn haproxy(place: &Place, splice: bool, backends: &[SocketAddr]) -> Result<Relay
     }
     let listeners = addresses(backends.len())?;
     for (at, (listen, backend)) in listeners.iter().zip(backends).enumerate() {
-        _ = write!(
-            text,
-            "listen l{at}\n  bind {listen}\n  server s {backend}\n"
-        );
+        _ = write!(text, "listen l{at}\n  bind {listen}\n  server s {backend}\n");
     }
     let config = save(place, "haproxy.cfg", &text)?;
     let mut command = Command::new("haproxy");
-    command
-        .args(["-db", "-q", "-f"])
-        .arg(config)
-        .stdout(Stdio::null());
+    command.args(["-db", "-q", "-f"]).arg(config).stdout(Stdio::null());
     serving(Guarded::start("haproxy", &mut command)?, listeners)
 }
 
 fn nginx(place: &Place, backends: &[SocketAddr]) -> Result<Relay, String> {
     let mut text = String::new();
-    if let Some(module) = NGINX_STREAM
-        .iter()
-        .find(|module| Path::new(module).exists())
-    {
+    if let Some(module) = NGINX_STREAM.iter().find(|module| Path::new(module).exists()) {
         _ = writeln!(text, "load_module {module};");
     }
     text.push_str("daemon off;\nmaster_process off;\nerror_log stderr error;\n");
@@ -142,27 +122,18 @@ fn nginx(place: &Place, backends: &[SocketAddr]) -> Result<Relay, String> {
     text.push_str("events { worker_connections 16384; }\nstream {\n");
     let listeners = addresses(backends.len())?;
     for (listen, backend) in listeners.iter().zip(backends) {
-        _ = writeln!(
-            text,
-            "  server {{ listen {listen}; proxy_pass {backend}; }}"
-        );
+        _ = writeln!(text, "  server {{ listen {listen}; proxy_pass {backend}; }}");
     }
     text.push_str("}\n");
     let config = save(place, "nginx.conf", &text)?;
     let mut command = Command::new("nginx");
-    command
-        .arg("-p")
-        .arg(&place.files)
-        .args(["-e", "stderr", "-c"])
-        .arg(config);
+    command.arg("-p").arg(&place.files).args(["-e", "stderr", "-c"]).arg(config);
     command.stdout(Stdio::null());
     serving(Guarded::start("nginx", &mut command)?, listeners)
 }
 
 fn addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
-    (0..count)
-        .map(|_| free_address(SocketAddr::from(([127, 0, 0, 1], 0))))
-        .collect()
+    (0..count).map(|_| free_address(SocketAddr::from(([127, 0, 0, 1], 0)))).collect()
 }
 
 fn save(place: &Place, name: &str, text: &str) -> Result<PathBuf, String> {
@@ -178,16 +149,10 @@ fn serving(process: Guarded, listeners: Vec<SocketAddr>) -> Result<Relay, String
     for listener in &listeners {
         while TcpStream::connect(listener).is_err() {
             if Instant::now() > deadline {
-                return Err(format!(
-                    "nothing listens on {listener} (see its own words above)"
-                ));
+                return Err(format!("nothing listens on {listener} (see its own words above)"));
             }
             thread::park_timeout(Duration::from_millis(5));
         }
     }
-    Ok(Relay {
-        process,
-        listeners,
-        admin: None,
-    })
+    Ok(Relay { process, listeners, admin: None })
 }

@@ -42,10 +42,7 @@ pub fn print(rows: &[Row], unit: &str, against: &str) {
             format!("{median:>10.3}{:>17}", format!("{q1:.3}-{q3:.3}"))
         });
         let spread = format!("{q1:.3}-{q3:.3}");
-        println!(
-            "{:<18}{median:>10.3}{spread:>19}   {ratio:<27}{good:>8}",
-            row.name
-        );
+        println!("{:<18}{median:>10.3}{spread:>19}   {ratio:<27}{good:>8}", row.name);
     }
     if reference.is_some() {
         println!("ratio: to {against}, round by round");
@@ -58,10 +55,7 @@ mod tests {
 
     #[test]
     fn quartiles_lie_between_the_values() {
-        assert_eq!(
-            quartiles([4.0, 1.0, 3.0, 2.0, 5.0].into_iter()),
-            Some([2.0, 3.0, 4.0])
-        );
+        assert_eq!(quartiles([4.0, 1.0, 3.0, 2.0, 5.0].into_iter()), Some([2.0, 3.0, 4.0]));
         assert_eq!(quartiles([1.0, 2.0].into_iter()), Some([1.25, 1.5, 1.75]));
         assert_eq!(quartiles(std::iter::empty()), None);
     }

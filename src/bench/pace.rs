@@ -32,11 +32,7 @@ impl Pace {
     pub fn due_ns(&self, now_ns: u64) -> u64 {
         match self {
             Self::Closed => now_ns,
-            Self::Open {
-                first_ns,
-                step_ns,
-                next,
-            } => (first_ns + *next as f64 * step_ns) as u64,
+            Self::Open { first_ns, step_ns, next } => (first_ns + *next as f64 * step_ns) as u64,
         }
     }
 
@@ -51,11 +47,7 @@ impl Pace {
     pub fn unbegun(&self, end_ns: u64) -> u64 {
         match self {
             Self::Closed => 0,
-            Self::Open {
-                first_ns,
-                step_ns,
-                next,
-            } => {
+            Self::Open { first_ns, step_ns, next } => {
                 let due = ((end_ns as f64 - first_ns) / step_ns).ceil().max(0.0) as u64;
                 due.saturating_sub(*next)
             }

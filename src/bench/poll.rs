@@ -22,10 +22,8 @@ pub const TIMER: u64 = u64::MAX;
 pub type Events = [Event; EVENTS_MAX];
 
 /// No events yet.
-pub const NO_EVENTS: Events = [Event {
-    flags: EventFlags::empty(),
-    data: EventData::new_u64(TIMER),
-}; EVENTS_MAX];
+pub const NO_EVENTS: Events =
+    [Event { flags: EventFlags::empty(), data: EventData::new_u64(TIMER) }; EVENTS_MAX];
 
 /// An epoll and a timer in it; a timeout of epoll itself has steps of a millisecond.
 pub struct Poll {
@@ -54,14 +52,8 @@ impl Poll {
 
     /// Wakes the next wait after `in_ns`.
     pub fn arm(&self, in_ns: u64) {
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let when = Itimerspec {
-            it_interval: zero,
-            it_value: timespec(in_ns.max(1)),
-        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let when = Itimerspec { it_interval: zero, it_value: timespec(in_ns.max(1)) };
         // It fails for wrong arguments only; the timeout of the wait would then be our pace.
         let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &when);
     }
@@ -73,8 +65,5 @@ pub fn nanos(duration: Duration) -> u64 {
 }
 
 fn timespec(ns: u64) -> Timespec {
-    Timespec {
-        tv_sec: (ns / 1_000_000_000) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    }
+    Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }

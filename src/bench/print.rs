@@ -38,14 +38,11 @@ pub fn table(mode: Mode, report: &Report) -> String {
     if p.count > 0 {
         let heads = ["min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
         let mean = p.mean_us.round() as u64;
-        let values = [
-            p.min_us, mean, p.p50_us, p.p90_us, p.p99_us, p.p999_us, p.p9999_us, p.max_us,
-        ];
+        let values =
+            [p.min_us, mean, p.p50_us, p.p90_us, p.p99_us, p.p999_us, p.p9999_us, p.max_us];
         heads.iter().for_each(|head| _ = write!(text, "{head:>10}"));
         text.push('\n');
-        values
-            .iter()
-            .for_each(|value| _ = write!(text, "{:>10}", micros(*value)));
+        values.iter().for_each(|value| _ = write!(text, "{:>10}", micros(*value)));
         text.push('\n');
     }
     if mode == Mode::Bulk && p.count > 0 {
@@ -53,10 +50,7 @@ pub fn table(mode: Mode, report: &Report) -> String {
     }
     if report.unbegun > 0 {
         let unbegun = report.unbegun;
-        _ = writeln!(
-            text,
-            "{unbegun} operations were due and found no free connection in time"
-        );
+        _ = writeln!(text, "{unbegun} operations were due and found no free connection in time");
     }
     text
 }
@@ -100,11 +94,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.done(1_000_000);
         tally.failed[0] = 2;
-        let report = Report {
-            tally,
-            seconds: 2.0,
-            unbegun: 3,
-        };
+        let report = Report { tally, seconds: 2.0, unbegun: 3 };
         let text = table(Mode::Tcp, &report);
         assert!(text.contains("1 operations in 2.0 s"), "{text}");
         assert!(text.contains("failed refused 2"), "{text}");

@@ -23,10 +23,8 @@ const BULK_READS_MAX: usize = 4;
 const SCRATCH_BYTES: usize = 256 << 10;
 
 /// Edge-triggered, for conversations.
-const TALK: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::RDHUP)
-    .union(EventFlags::ET);
+const TALK: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 /// Level-triggered, for streams.
 const FLOW: EventFlags = EventFlags::IN;
 
@@ -40,10 +38,7 @@ impl Buffers {
     /// For operations of `size` bytes.
     pub fn new(size: usize) -> Self {
         let payload = (0..size).map(|at| (at % 251) as u8).collect();
-        Self {
-            payload,
-            scratch: vec![0; SCRATCH_BYTES],
-        }
+        Self { payload, scratch: vec![0; SCRATCH_BYTES] }
     }
 
     /// Writes the name of an operation into the payload, so that an answer of another is noticed.
@@ -63,12 +58,7 @@ pub enum Phase {
     /// Established, nothing asked.
     Idle,
     /// Asked, and not wholly answered.
-    Busy {
-        begun: u64,
-        due: u64,
-        sent: usize,
-        got: usize,
-    },
+    Busy { begun: u64, due: u64, sent: usize, got: usize },
     /// Reading a source.
     Flowing { begun: u64, heard: u64, got: u64 },
 }
@@ -102,14 +92,7 @@ pub struct Slot {
 impl Slot {
     /// A connection yet to be made; `id` differs between all connections of a run.
     pub fn new(id: u32) -> Self {
-        Self {
-            phase: Phase::Closed,
-            proven: false,
-            socket: None,
-            id,
-            sequence: 0,
-            uncounted: 0,
-        }
+        Self { phase: Phase::Closed, proven: false, socket: None, id, sequence: 0, uncounted: 0 }
     }
 
     /// Starts to dial; `token` comes back with the events.
@@ -123,11 +106,7 @@ impl Slot {
 
     /// From here on the socket is a stream to be read.
     pub fn flow(&mut self, epoll: &OwnedFd, token: u64, now: u64) -> Result<(), Kind> {
-        self.phase = Phase::Flowing {
-            begun: now,
-            heard: now,
-            got: 0,
-        };
+        self.phase = Phase::Flowing { begun: now, heard: now, got: 0 };
         let socket = self.socket.as_ref().ok_or(Kind::Other)?;
         epoll::modify(epoll, socket, EventData::new_u64(token), FLOW).map_err(kind_of)
     }
@@ -135,12 +114,7 @@ impl Slot {
     /// Asks the next question.
     pub fn ask(&mut self, buffers: &mut Buffers, due: u64, now: u64) -> Step {
         self.sequence = self.sequence.wrapping_add(1);
-        self.phase = Phase::Busy {
-            begun: now,
-            due,
-            sent: 0,
-            got: 0,
-        };
+        self.phase = Phase::Busy { begun: now, due, sent: 0, got: 0 };
         self.send(buffers)
     }
 
@@ -295,11 +269,7 @@ pub fn is_over(flags: EventFlags) -> bool {
 }
 
 fn dial(target: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if target.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;

@@ -148,9 +148,7 @@ impl Tally {
         self.cut += std::mem::take(&mut other.cut);
         self.bytes += std::mem::take(&mut other.bytes);
         if !other.latency.is_empty() {
-            self.latency
-                .add(&other.latency)
-                .expect("all tallies have the same bounds");
+            self.latency.add(&other.latency).expect("all tallies have the same bounds");
             other.latency.reset();
         }
         let room = LOSSES_MAX - self.losses.len();
@@ -159,18 +157,13 @@ impl Tally {
 
     /// The kinds that happened, with their counts.
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL
-            .into_iter()
-            .zip(self.failed)
-            .filter(|(_, count)| *count > 0)
+        Kind::ALL.into_iter().zip(self.failed).filter(|(_, count)| *count > 0)
     }
 
     /// The object of `bench --json`, as DESIGN.md names it.
     pub fn to_json(&self, mode: &str, seconds: f64) -> Value {
-        let failed: Map<String, Value> = self
-            .failures()
-            .map(|(kind, count)| (kind.name().to_owned(), json!(count)))
-            .collect();
+        let failed: Map<String, Value> =
+            self.failures().map(|(kind, count)| (kind.name().to_owned(), json!(count))).collect();
         json!({
             "mode": mode,
             "operations": self.operations,
@@ -223,12 +216,7 @@ mod tests {
     use super::*;
 
     fn loss(kind: Kind, cut: bool) -> Loss {
-        Loss {
-            at: Instant::now(),
-            kind,
-            established: true,
-            cut,
-        }
+        Loss { at: Instant::now(), kind, established: true, cut }
     }
 
     #[test]
@@ -243,15 +231,7 @@ mod tests {
         assert_eq!(json["cut"], 1);
         assert_eq!(json["seconds"], 1.235);
         let names: Vec<&String> = json.as_object().unwrap().keys().collect();
-        let expected = [
-            "mode",
-            "operations",
-            "failed",
-            "cut",
-            "seconds",
-            "bytes",
-            "latency",
-        ];
+        let expected = ["mode", "operations", "failed", "cut", "seconds", "bytes", "latency"];
         assert_eq!(names, expected);
         assert_eq!(json["latency"]["count"], 1);
         assert_eq!(json["latency"]["max_us"], 1500);
@@ -259,10 +239,7 @@ mod tests {
 
     #[test]
     fn percentiles_of_nothing_are_zeros() {
-        assert_eq!(
-            Percentiles::of(&Tally::default().latency),
-            Percentiles::default()
-        );
+        assert_eq!(Percentiles::of(&Tally::default().latency), Percentiles::default());
     }
 
     #[test]
@@ -272,10 +249,7 @@ mod tests {
         let p = Percentiles::of(&tally.latency);
         assert_eq!((p.count, p.min_us), (10_000, 1));
         for (value, exact) in [(p.p50_us, 5000), (p.p90_us, 9000), (p.p99_us, 9900)] {
-            assert!(
-                value.abs_diff(exact) <= exact / 1000,
-                "{value} is not near {exact}"
-            );
+            assert!(value.abs_diff(exact) <= exact / 1000, "{value} is not near {exact}");
         }
     }
 

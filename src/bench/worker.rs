@@ -220,11 +220,7 @@ impl<'a> Worker<'a> {
         }
         slot.phase = Phase::Idle;
         // Edge-triggered: an end that came with the answer is not told again.
-        match if is_over(flags) {
-            slot.listen_in(&mut self.buffers, flags)
-        } else {
-            Step::Wait
-        } {
+        match if is_over(flags) { slot.listen_in(&mut self.buffers, flags) } else { Step::Wait } {
             Step::Lost(kind) => self.lose(index, kind),
             _ => self.idle.push_back(index),
         }
@@ -312,12 +308,7 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         let established = !matches!(slot.phase, Phase::Connecting { .. } | Phase::Closed);
         let cut = slot.proven && matches!(kind, Kind::Reset | Kind::Closed);
-        self.tally.lost(Loss {
-            at: Instant::now(),
-            kind,
-            established,
-            cut,
-        });
+        self.tally.lost(Loss { at: Instant::now(), kind, established, cut });
         slot.close();
         self.parked.push_back((now + nanos(RETRY_PAUSE), index));
     }
@@ -342,21 +333,14 @@ impl<'a> Worker<'a> {
     }
 
     fn flush(&mut self) {
-        let mut shared = self
-            .shared
-            .tally
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         shared.take_from(&mut self.tally);
     }
 
     /// True exactly when no operation is in flight.
     fn is_quiet(&self) -> bool {
         self.slots.iter().all(|slot| {
-            !matches!(
-                slot.phase,
-                Phase::Busy { .. } | Phase::Connecting { due: Some(_), .. }
-            )
+            !matches!(slot.phase, Phase::Busy { .. } | Phase::Connecting { due: Some(_), .. })
         })
     }
 

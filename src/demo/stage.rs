@@ -121,11 +121,7 @@ impl Stage {
     /// Ends the proxy the polite way, which has to work, then all else.
     pub fn stop(self) -> Result<(), String> {
         let status = self.proxy.terminate(STOP_TIMEOUT)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("ringway run ended with {status}"))
-        }
+        if status.success() { Ok(()) } else { Err(format!("ringway run ended with {status}")) }
     }
 }
 
@@ -185,9 +181,7 @@ unhealthy_after = 2
 "#
     );
     for (name, address) in NAMES.iter().zip(backends) {
-        text.push_str(&format!(
-            "\n[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n"
-        ));
+        text.push_str(&format!("\n[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
     }
     Ok(text)
 }

@@ -70,10 +70,7 @@ pub struct Windows {
 /// Reads `/stats` of the admin endpoint at `admin`.
 pub fn read(admin: SocketAddr) -> Result<Stats, String> {
     let body = get(admin, "/stats").map_err(|error| {
-        format!(
-            "cannot read http://{admin}/stats: {} (is it running?)",
-            args::cause(&error)
-        )
+        format!("cannot read http://{admin}/stats: {} (is it running?)", args::cause(&error))
     })?;
     serde_json::from_str(&body)
         .map_err(|error| format!("cannot read http://{admin}/stats: {error} (another version?)"))
@@ -82,10 +79,7 @@ pub fn read(admin: SocketAddr) -> Result<Stats, String> {
 fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     body(&answer).map(str::to_owned).ok_or_else(|| {
@@ -115,12 +109,7 @@ mod tests {
               "p99_us": 1, "p999_us": 1, "p9999_us": 1, "max_us": 1 } } } } ] } ] }"#;
         let stats: Stats = serde_json::from_str(text).unwrap();
         assert_eq!(stats.listeners[0].ended_total["client_fin"], 6);
-        assert_eq!(
-            stats.pools[0].backends[0].latency["connect"]
-                .ten_seconds
-                .count,
-            1
-        );
+        assert_eq!(stats.pools[0].backends[0].latency["connect"].ten_seconds.count, 1);
     }
 
     #[test]

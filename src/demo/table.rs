@@ -28,13 +28,7 @@ impl Table {
     /// `in_place`: stdout is a terminal.
     pub fn new(in_place: bool) -> Self {
         let now = Instant::now();
-        Self {
-            in_place,
-            drawn: 0,
-            start: now,
-            last: now,
-            totals: HashMap::new(),
-        }
+        Self { in_place, drawn: 0, start: now, last: now, totals: HashMap::new() }
     }
 
     /// The text that shows `stats`, the last `traffic` (new connections, held ones) and a `note`.
@@ -68,11 +62,7 @@ impl Table {
             }
             text.push('\n');
         }
-        if self.in_place {
-            self.over_the_last(&text)
-        } else {
-            text
-        }
+        if self.in_place { self.over_the_last(&text) } else { text }
     }
 
     fn headline(&self, [fresh, held]: &[Interval; 2], note: &str) -> String {
@@ -89,25 +79,15 @@ impl Table {
     /// New connections per second since the last drawing.
     fn rate(&mut self, backend: &Backend, passed: f64) -> f64 {
         let total = backend.connections_total;
-        let last = self
-            .totals
-            .insert(backend.name.clone(), total)
-            .unwrap_or(total);
+        let last = self.totals.insert(backend.name.clone(), total).unwrap_or(total);
         total.saturating_sub(last) as f64 / passed.max(0.001)
     }
 
     fn backend(&self, backend: &Backend, rate: f64) -> String {
-        let Backend {
-            name,
-            state,
-            connections_active: active,
-            connections_total: total,
-            ..
-        } = backend;
-        let (connect, first) = (
-            percentiles(backend, "connect"),
-            percentiles(backend, "first_byte"),
-        );
+        let Backend { name, state, connections_active: active, connections_total: total, .. } =
+            backend;
+        let (connect, first) =
+            (percentiles(backend, "connect"), percentiles(backend, "first_byte"));
         if self.in_place {
             format!(
                 "{name:<9}{state:<12}{active:>8}{total:>11}{rate:>7.0}/s   {connect:<22}{first}\n"
@@ -136,11 +116,7 @@ fn percentiles(backend: &Backend, phase: &str) -> String {
     let windows = backend.latency.get(phase);
     let shown = windows.map_or_else(Percentiles::default, |windows| {
         let recent = &windows.ten_seconds;
-        if recent.count > 0 {
-            recent.clone()
-        } else {
-            windows.total.clone()
-        }
+        if recent.count > 0 { recent.clone() } else { windows.total.clone() }
     });
     format!("{} / {}", micros(shown.p50_us), micros(shown.p99_us))
 }
@@ -164,10 +140,7 @@ mod tests {
         let text = table.render(&stats(), &Default::default(), "all up");
         assert!(!text.contains('\x1b'), "{text:?}");
         assert!(text.contains("a healthy active 1 total 3"), "{text}");
-        assert!(
-            text.contains("demo: 3 active, 9 accepted, 2.0 kB up"),
-            "{text}"
-        );
+        assert!(text.contains("demo: 3 active, 9 accepted, 2.0 kB up"), "{text}");
         assert!(text.contains("ended:  client_fin 6\n"), "{text}");
     }
 

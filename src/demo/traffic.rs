@@ -68,10 +68,7 @@ impl<'scope> Traffic<'scope> {
 
     /// The last interval of new connections, and of held ones.
     pub fn last(&self) -> [Interval; 2] {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the loads; the losses around `kills` are the kills'.
@@ -89,10 +86,7 @@ impl<'scope> Traffic<'scope> {
 impl Interval {
     fn of(tally: &Tally) -> Self {
         let per_second = tally.operations as f64 / INTERVAL.as_secs_f64();
-        Self {
-            per_second,
-            latency: Percentiles::of(&tally.latency),
-        }
+        Self { per_second, latency: Percentiles::of(&tally.latency) }
     }
 }
 
@@ -113,9 +107,7 @@ impl Summary {
     fn of(tally: &Tally, kills: &[Instant]) -> Self {
         let by_kill = |loss: &&Loss| {
             let in_time = kills.iter().any(|kill| {
-                loss.at
-                    .checked_duration_since(*kill)
-                    .is_some_and(|after| after < KILL_WINDOW)
+                loss.at.checked_duration_since(*kill).is_some_and(|after| after < KILL_WINDOW)
             });
             in_time && loss.established && matches!(loss.kind, Kind::Reset | Kind::Closed)
         };
@@ -124,22 +116,13 @@ impl Summary {
             .into_iter()
             .map(|kind| {
                 let losses = tally.losses.iter().filter(|loss| loss.kind == kind);
-                (
-                    kind.name(),
-                    losses.filter(|loss| !by_kill(loss)).count() as u64,
-                )
+                (kind.name(), losses.filter(|loss| !by_kill(loss)).count() as u64)
             })
             .collect();
         kinds.retain(|(_, count)| *count > 0);
         let failed = tally.failed_total() + tally.cut - cut;
         let latency = Percentiles::of(&tally.latency);
-        Self {
-            operations: tally.operations,
-            cut,
-            failed,
-            kinds,
-            latency,
-        }
+        Self { operations: tally.operations, cut, failed, kinds, latency }
     }
 
     /// True exactly when something was done and nothing failed by our fault.
@@ -150,20 +133,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (p50, p99) = (
-            print::micros(self.latency.p50_us),
-            print::micros(self.latency.p99_us),
-        );
+        let (p50, p99) = (print::micros(self.latency.p50_us), print::micros(self.latency.p99_us));
         writeln!(f, "\n{} operations, p50 {p50}, p99 {p99}", self.operations)?;
-        writeln!(
-            f,
-            "{} cut: they were with the backend when it was killed",
-            self.cut
-        )?;
+        writeln!(f, "{} cut: they were with the backend when it was killed", self.cut)?;
         write!(f, "{} failed for another reason", self.failed)?;
-        self.kinds
-            .iter()
-            .try_for_each(|(kind, count)| write!(f, "  {kind} {count}"))?;
+        self.kinds.iter().try_for_each(|(kind, count)| write!(f, "  {kind} {count}"))?;
         writeln!(f)
     }
 }
@@ -176,12 +150,7 @@ mod tests {
     fn only_established_connections_lost_right_after_a_kill_are_the_kills() {
         let kill = Instant::now();
         let after = |ms| kill + Duration::from_millis(ms);
-        let loss = |at, kind, established, cut| Loss {
-            at,
-            kind,
-            established,
-            cut,
-        };
+        let loss = |at, kind, established, cut| Loss { at, kind, established, cut };
         let mut tally = Tally::default();
         tally.done(1000);
         tally.lost(loss(after(5), Kind::Reset, true, true));
@@ -193,10 +162,7 @@ mod tests {
         tally.lost(loss(after(5000), Kind::Reset, true, true));
         let summary = Summary::of(&tally, &[kill]);
         assert_eq!((summary.cut, summary.failed), (2, 3));
-        assert_eq!(
-            summary.kinds,
-            [("refused", 1), ("reset", 1), ("timeout", 1)]
-        );
+        assert_eq!(summary.kinds, [("refused", 1), ("reset", 1), ("timeout", 1)]);
     }
 
     #[test]
