@@ -179,13 +179,13 @@ impl<'a> Worker<'a> {
         self.tally.bytes += self.slots[index].take_counted();
         match step {
             Step::Wait => {}
-            Step::Connected => self.connected(index, now),
+            Step::Connected => self.connected(index, flags, now),
             Step::Done => self.done(index, flags),
             Step::Lost(kind) => self.lose(index, kind),
         }
     }
 
-    fn connected(&mut self, index: usize, now: u64) {
+    fn connected(&mut self, index: usize, flags: EventFlags, now: u64) {
         let Phase::Connecting { due, .. } = self.slots[index].phase else {
             return;
         };
@@ -194,6 +194,11 @@ impl<'a> Worker<'a> {
             (Mode::Bulk, _) => self.flow(index),
             (_, Some(due)) => self.ask(index, due, now),
             (_, None) => self.idle.push_back(index),
+        }
+        // Edge-triggered: what came with the connection, bytes or its end, is not told again.
+        let more = flags.contains(EventFlags::IN) || is_over(flags);
+        if more && matches!(self.slots[index].phase, Phase::Idle | Phase::Busy { .. }) {
+            self.handle(index, flags);
         }
     }
 
