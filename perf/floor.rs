@@ -27,8 +27,10 @@ const BUFFER_BYTES: usize = 64 << 10;
 const PIPE_BYTES: usize = 256 << 10;
 const BACKLOG: i32 = 4096;
 const EVENTS_MAX: usize = 256;
-/// Chunks a direction moves before the others get their turn.
-const CHUNKS_PER_TURN_MAX: usize = 16;
+/// Chunks a direction copies before the others get their turn.
+const COPIES_PER_TURN_MAX: usize = 16;
+/// With splice one: asking again at once would move the little that came meanwhile, call by call.
+const SPLICES_PER_TURN_MAX: usize = 1;
 /// The token of the listener; a connection has two, its place times two plus the side.
 const LISTENER: u64 = u64::MAX;
 const CLIENT: usize = 0;
@@ -265,7 +267,8 @@ impl Flow {
     }
 
     fn pump(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> io::Result<Pumped> {
-        for _ in 0..CHUNKS_PER_TURN_MAX {
+        let spliced = self.pipe.is_some();
+        for _ in 0..if spliced { SPLICES_PER_TURN_MAX } else { COPIES_PER_TURN_MAX } {
             if self.done || !self.drain(to)? {
                 return Ok(Pumped::Waiting);
             }
@@ -282,11 +285,14 @@ impl Flow {
             match self.fill(from, to, buffer) {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
-                Err(Errno::AGAIN) => self.readable = false,
+                Err(Errno::AGAIN) => {
+                    self.readable = false;
+                    return Ok(Pumped::Waiting);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Pumped::More)
+        Ok(if self.drain(to)? { Pumped::More } else { Pumped::Waiting })
     }
 
     /// Sends what is held; true exactly when nothing is held any more.

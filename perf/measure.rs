@@ -23,13 +23,18 @@ use contender::{Place, Relay};
 use figure::Row;
 use ringway::{
     bench::{self, Percentiles, Plan, Report},
-    child::Guarded,
+    child::{self, Guarded},
     demo::stats,
 };
 
 const WARM_UP: Duration = Duration::from_millis(300);
 const BULK_CONNECTIONS: u32 = 8;
 const TCP_CONNECTIONS: u32 = 64;
+/// By the clock: pings as fast as they come back would count the moments in which the bulk pauses,
+/// when thousands fit, and hardly those in which it flows.
+const PINGS_PER_SECOND: f64 = 100.0;
+/// Figures of a run at most.
+const FIGURES: usize = 3;
 
 /// Set by a signal: finish nothing, clean up.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -69,7 +74,7 @@ enum Kind {
 fn main() -> ExitCode {
     let args = Args::parse();
     bench::raise_nofile();
-    stop_on_signals();
+    child::on_stop_signal(|| STOP.store(true, Ordering::Relaxed));
     match measure(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,57 +110,55 @@ fn measure(args: &Args) -> Result<(), String> {
     let backends = start_backends(&place)?;
     introduce(args);
 
-    let mut rows = contenders(args, &place, &backends)?;
-    let mut p99s: Vec<Row> = rows.iter().map(|row| empty_row(&row.name)).collect();
+    let names = contenders(args, &place, &backends)?;
+    let rows = |_| names.iter().map(|name| empty_row(name)).collect::<Vec<_>>();
+    let mut tables: [Vec<Row>; FIGURES] = std::array::from_fn(rows);
     for round in 1..=args.rounds {
-        for (row, p99s) in rows.iter_mut().zip(&mut p99s) {
-            let outcome = run(args, &place, &backends, &row.name);
+        for (at, name) in names.iter().enumerate() {
+            let outcome = run(args, &place, &backends, name);
             if STOP.load(Ordering::Relaxed) {
                 return Err("stopped by a signal; no figures".to_owned());
             }
-            let (figure, p99) = outcome.map_or_else(
-                |why| {
-                    eprintln!("round {round}: {} is void: {why}", row.name);
-                    (None, None)
-                },
-                |(figure, p99)| (Some(figure), Some(p99)),
-            );
-            row.rounds.push(figure);
-            p99s.rounds.push(p99);
+            if let Err(why) = &outcome {
+                eprintln!("round {round}: {name} is void: {why}");
+            }
+            for (figure, table) in tables.iter_mut().enumerate() {
+                let value = outcome.as_ref().ok().and_then(|figures| figures.get(figure));
+                table[at].rounds.push(value.copied());
+            }
         }
         eprintln!("round {round} of {} done", args.rounds);
     }
-    report(args, &rows, &p99s);
+    report(args, &tables);
     Ok(())
 }
 
-fn report(args: &Args, rows: &[Row], p99s: &[Row]) {
-    let (unit, against) = match args.kind {
-        Kind::Tcp => ("CPU us/message", "floor-copy"),
-        Kind::Bulk => ("CPU s/GB", "floor-splice"),
-        Kind::Fair => ("ping p50 us", "haproxy-splice"),
+fn report(args: &Args, tables: &[Vec<Row>; FIGURES]) {
+    let (units, against): (&[&str], _) = match args.kind {
+        Kind::Tcp => (&["CPU us/message"], "floor-copy"),
+        Kind::Bulk => (&["CPU s/GB"], "floor-splice"),
+        Kind::Fair => (&["ping p50 us", "ping p99 us", "bulk MB/s"], "haproxy-splice"),
     };
     let against = args.against.as_deref().unwrap_or(against);
-    figure::print(rows, unit, against);
-    if args.kind == Kind::Fair {
+    for (rows, unit) in tables.iter().zip(units) {
+        figure::print(rows, unit, against);
         println!();
-        figure::print(p99s, "ping p99 us", against);
     }
 }
 
 /// Who takes part: all who were named have to start, of the others those that do.
-fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<Row>, String> {
+fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<String>, String> {
     let named = !args.contenders.is_empty();
     let all = contender::NAMES.map(str::to_owned).to_vec();
-    let mut rows = Vec::new();
+    let mut names = Vec::new();
     for name in if named { &args.contenders } else { &all } {
         match contender::start(place, name, &targets(args.kind, backends)) {
-            Ok(_) => rows.push(empty_row(name)),
+            Ok(_) => names.push(name.clone()),
             Err(why) if named => return Err(format!("{name}: {why}")),
             Err(why) => eprintln!("{name} takes no part: {why}"),
         }
     }
-    Ok(rows)
+    Ok(names)
 }
 
 fn empty_row(name: &str) -> Row {
@@ -170,20 +173,20 @@ fn targets(kind: Kind, backends: &Backends) -> Vec<SocketAddr> {
     }
 }
 
-/// One contender in one round: a fresh process, a warm-up, the figure (and for `fair` the p99).
-fn run(args: &Args, place: &Place, backends: &Backends, name: &str) -> Result<(f64, f64), String> {
+/// One contender in one round: a fresh process, a warm-up, the figures in the order of `report`.
+fn run(args: &Args, place: &Place, backends: &Backends, name: &str) -> Result<Vec<f64>, String> {
     let relay = contender::start(place, name, &targets(args.kind, backends))?;
     match args.kind {
         Kind::Tcp => {
             let connections = args.connections.unwrap_or(TCP_CONNECTIONS);
             let (report, cpu_ns) = costs(args, &relay, bench::Mode::Tcp, connections)?;
-            Ok((cpu_ns / 1e3 / report.tally.operations.max(1) as f64, 0.0))
+            Ok(vec![cpu_ns / 1e3 / report.tally.operations.max(1) as f64])
         }
         Kind::Bulk => {
             let connections = args.connections.unwrap_or(BULK_CONNECTIONS);
             let (report, cpu_ns) = costs(args, &relay, bench::Mode::Bulk, connections)?;
             // Nanoseconds per byte are seconds per GB.
-            Ok((cpu_ns / report.tally.bytes.max(1) as f64, 0.0))
+            Ok(vec![cpu_ns / report.tally.bytes.max(1) as f64])
         }
         Kind::Fair => fair(args, &relay, name),
     }
@@ -203,25 +206,28 @@ fn costs(
     Ok((report, (cpu_ns(relay.process.pid())? - before) as f64))
 }
 
-fn fair(args: &Args, relay: &Relay, name: &str) -> Result<(f64, f64), String> {
+fn fair(args: &Args, relay: &Relay, name: &str) -> Result<Vec<f64>, String> {
     let streams = args.connections.unwrap_or(BULK_CONNECTIONS);
     let [bulk, ping] = relay.listeners[..] else {
         return Err("not two listeners".to_owned());
     };
-    let ping = thread::scope(|scope| {
+    let (ping, flood) = thread::scope(|scope| {
         let around = args.seconds + 2 * WARM_UP;
         let flood = scope.spawn(move || drive(bench::Mode::Bulk, bulk, streams, around));
-        let ping = drive(bench::Mode::Tcp, ping, 1, WARM_UP)
-            .and_then(|_| drive(bench::Mode::Tcp, ping, 1, args.seconds));
-        flood.join().map_err(|_| "the bulk load failed".to_owned())??;
-        ping
+        let mut plan = Plan::new(bench::Mode::Tcp, ping, 1);
+        plan.rate = Some(PINGS_PER_SECOND);
+        let ping =
+            drive(bench::Mode::Tcp, ping, 1, WARM_UP).and_then(|_| drive_plan(plan, args.seconds));
+        let flood = flood.join().map_err(|_| "the bulk load failed".to_owned())??;
+        Ok::<_, String>((ping?, flood))
     })?;
     let p = Percentiles::of(&ping.tally.latency);
     if let Some(admin) = relay.admin {
         let turns = stats::read(admin)?.shards.into_iter().map(|shard| shard.turn_max_us);
         println!("{name}: turn_max_us {}", turns.max().unwrap_or(0));
     }
-    Ok((p.p50_us as f64, p.p99_us as f64))
+    let bulk_mb = flood.tally.bytes as f64 / 1e6 / flood.seconds;
+    Ok(vec![p.p50_us as f64, p.p99_us as f64, bulk_mb])
 }
 
 /// Drives a load in which nothing may fail.
@@ -231,7 +237,10 @@ fn drive(
     connections: u32,
     seconds: Duration,
 ) -> Result<Report, String> {
-    let mut plan = Plan::new(mode, target, connections as usize);
+    drive_plan(Plan::new(mode, target, connections as usize), seconds)
+}
+
+fn drive_plan(mut plan: Plan, seconds: Duration) -> Result<Report, String> {
     plan.seconds = Some(seconds);
     let report = bench::drive(&plan, &STOP, |_| {})?;
     let lost = report.tally.failed_total() + report.tally.cut;
@@ -271,23 +280,4 @@ fn introduce(args: &Args) {
     let words: Vec<String> = std::env::args().skip(1).collect();
     println!("measure {}", words.join(" "));
     println!("Linux {}, {cpus} CPUs, {} rounds of {:?}", kernel.trim(), args.rounds, args.seconds);
-}
-
-/// Guards do not run when a signal ends the process, so a signal only asks.
-fn stop_on_signals() {
-    use tokio::signal::unix::{SignalKind, signal};
-    thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return };
-        runtime.block_on(async {
-            let interrupt = signal(SignalKind::interrupt());
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), interrupt)
-            else {
-                return;
-            };
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            STOP.store(true, Ordering::Relaxed);
-        });
-    });
 }

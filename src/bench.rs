@@ -1,10 +1,11 @@
 //! `ringway bench`: a load generator that counts latency from when the operation was due.
 //!
-//! In reading order: `pace` says when operations are due, `slot` is one connection, `worker` one
-//! thread's loop over its connections, `tally` what is counted, `print` what is shown. The demo
-//! uses it as a library: a [`Plan`], and [`drive`].
+//! In reading order: `pace` says when operations are due, `slot` is one connection, `poll` the wait
+//! for all of them, `worker` one thread's loop over its connections, `tally` what is counted,
+//! `print` what is shown. The demo uses it as a library: a [`Plan`], and [`drive`].
 
 mod pace;
+mod poll;
 pub mod print;
 mod slot;
 mod tally;
@@ -27,7 +28,7 @@ use rustix::process::{Resource, Rlimit};
 
 pub use self::tally::{Kind, Loss, Percentiles, Tally};
 use self::worker::{Shared, Worker};
-use crate::args;
+use crate::{args, child};
 
 /// Bytes of an echo unless `--size` says otherwise.
 const ECHO_BYTES: u64 = 128;
@@ -162,7 +163,9 @@ pub fn run(args: Args) -> ExitCode {
     }
     raise_nofile();
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signal(Arc::clone(&stop));
+    // Ctrl-C ends the load early, with its table.
+    let asked = Arc::clone(&stop);
+    child::on_stop_signal(move || asked.store(true, Ordering::Relaxed));
     let mut seconds = 0.0;
     let report = drive(&plan, &stop, |second| {
         seconds += plan.interval.as_secs_f64();
@@ -309,17 +312,6 @@ pub fn raise_nofile() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-}
-
-/// Ctrl-C ends the load early, with its table.
-fn stop_on_signal(stop: Arc<AtomicBool>) {
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return }; // Ctrl-C then ends us without a table
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
 }
 
 fn rate(text: &str) -> Result<f64, String> {

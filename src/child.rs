@@ -3,7 +3,7 @@
 //! This room refuses to know what the children do. The demo and the measurements use it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -12,11 +12,14 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args;
 
 /// Until a child has to be serving.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A child that closed its stdout without a word is about to end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Between two looks at a child that has to end.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -49,11 +52,13 @@ impl Guarded {
     pub fn start_ready(name: &str, command: &mut Command) -> Result<(Self, Ready), String> {
         let mut guarded = Self::start(name, command.stdout(Stdio::piped()))?;
         let stdout = guarded.child.stdout.take();
-        let line = stdout.and_then(first_line).ok_or_else(|| {
-            let ended = guarded.child.try_wait().ok().flatten();
-            let why = ended.map_or("did not get ready in 10 s".to_owned(), |it| it.to_string());
-            format!("cannot start {name}: it {why} (its own words are above)")
-        })?;
+        let Some(line) = stdout.and_then(first_line) else {
+            let why = match guarded.wait(LAST_WORDS) {
+                Some(status) => format!("it ended with {status}"),
+                None => format!("it was not ready within {READY_TIMEOUT:?}"),
+            };
+            return Err(format!("cannot start {name}: {why} (its own words are above)"));
+        };
         let ready = Ready::parse(&line)
             .ok_or_else(|| format!("cannot use {name}: it said {line:?}, not a ready line"))?;
         Ok((guarded, ready))
@@ -68,14 +73,18 @@ impl Guarded {
     pub fn terminate(mut self, within: Duration) -> Result<ExitStatus, String> {
         let asked = kill_process(Pid::from_child(&self.child), Signal::TERM);
         asked.map_err(|error| format!("cannot stop {}: {error}", self.name))?;
+        self.wait(within)
+            .ok_or_else(|| format!("{} did not end within {within:?}: killed", self.name))
+    }
+
+    /// Its exit status, once it has ended; nothing when it runs on.
+    fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
+                Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < deadline => thread::park_timeout(LOOK),
-                _ => {
-                    return Err(format!("{} did not end within {within:?}: killed", self.name));
-                }
+                _ => return None,
             }
         }
     }
@@ -126,6 +135,27 @@ pub fn free_address(wanted: SocketAddr) -> Result<SocketAddr, String> {
         .or_else(|_| TcpListener::bind(any))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| format!("cannot listen on {any}: {}", args::cause(&error)))
+}
+
+/// Calls `act` at the first SIGINT or SIGTERM. Guards do not run when a signal ends the process, so
+/// here it only asks: `act` sets a flag that somebody looks at.
+pub fn on_stop_signal(act: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // Without it a signal ends us at once, as it does any program.
+        let Ok(runtime) = runtime else { return };
+        if runtime.block_on(stop_signal()).is_ok() {
+            act();
+        }
+    });
+}
+
+/// Completes at the first SIGINT or SIGTERM.
+pub async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    Ok(())
 }
 
 #[cfg(test)]

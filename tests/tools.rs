@@ -1,4 +1,4 @@
-//! Black-box tests of `ringway backend` and `ringway bench`: the real binary, free ports, no sleeps.
+//! Black-box tests of `ringway backend` and `ringway bench`: the real binary on free ports.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},

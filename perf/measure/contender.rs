@@ -93,7 +93,7 @@ fn ringway(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay
 }
 
 fn haproxy(place: &Place, splice: bool, backends: &[SocketAddr]) -> Result<Relay, String> {
-    let mut text = "global\n  nbthread 1\n  maxconn 8000\n".to_owned();
+    let mut text = "global\n  nbthread 1\n  maxconn 4000\n".to_owned();
     if splice {
         text.push_str("  tune.pipesize 262144\n");
     }

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    os::fd::OwnedFd,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,18 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{
-        Timespec,
-        epoll::{self, EventData, EventFlags},
-    },
-    io::Errno,
-    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags},
-};
+use rustix::{event::epoll::EventFlags, io::Errno};
 
 use super::{
     Mode, Plan,
     pace::Pace,
+    poll::{NO_EVENTS, Poll, TIMER, nanos},
     slot::{Buffers, Phase, Slot, Step, is_over},
     tally::{Kind, Loss, Tally},
 };
@@ -38,10 +31,6 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Between two looks at timeouts, the stop flag and the shared tally.
 const TICK: Duration = Duration::from_millis(20);
-/// Events taken from the kernel at once.
-const EVENTS_MAX: usize = 256;
-/// The token of the pacing timer; slots count from 0.
-const TIMER: u64 = u64::MAX;
 
 /// What a worker shares with the thread that started it.
 #[derive(Default)]
@@ -54,8 +43,7 @@ pub struct Shared {
 pub struct Worker<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
-    epoll: OwnedFd,
-    timer: OwnedFd,
+    poll: Poll,
     slots: Vec<Slot>,
     buffers: Buffers,
     pace: Pace,
@@ -77,18 +65,12 @@ impl<'a> Worker<'a> {
         index: usize,
         workers: usize,
     ) -> Result<Self, Errno> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let wake = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), wake)?;
         let ids = (index..plan.connections).step_by(workers);
         let slots: Vec<Slot> = ids.map(|id| Slot::new(id as u32)).collect();
         Ok(Self {
             plan,
             shared,
-            epoll,
-            timer,
+            poll: Poll::new()?,
             idle: VecDeque::with_capacity(slots.len()),
             parked: VecDeque::with_capacity(slots.len()),
             slots,
@@ -122,9 +104,9 @@ impl<'a> Worker<'a> {
 
     /// Takes events while preparing; gives how many connections came up.
     fn prepare_turn(&mut self) -> Result<usize, Kind> {
-        let mut events = [NO_EVENT; EVENTS_MAX];
+        let mut events = NO_EVENTS;
         let mut up = 0;
-        for event in wait(&self.epoll, &mut events) {
+        for event in self.poll.wait(&mut events, TICK) {
             let slot = &mut self.slots[event.data.u64() as usize];
             if !matches!(slot.phase, Phase::Connecting { .. }) {
                 continue; // a source that talks already is heard when the time starts
@@ -182,8 +164,8 @@ impl<'a> Worker<'a> {
     }
 
     fn turn(&mut self) {
-        let mut events = [NO_EVENT; EVENTS_MAX];
-        for event in wait(&self.epoll, &mut events) {
+        let mut events = NO_EVENTS;
+        for event in self.poll.wait(&mut events, TICK) {
             if event.data.u64() == TIMER {
                 continue; // it woke us, which is all it is for
             }
@@ -197,13 +179,13 @@ impl<'a> Worker<'a> {
         self.tally.bytes += self.slots[index].take_counted();
         match step {
             Step::Wait => {}
-            Step::Connected => self.connected(index, now),
+            Step::Connected => self.connected(index, flags, now),
             Step::Done => self.done(index, flags),
             Step::Lost(kind) => self.lose(index, kind),
         }
     }
 
-    fn connected(&mut self, index: usize, now: u64) {
+    fn connected(&mut self, index: usize, flags: EventFlags, now: u64) {
         let Phase::Connecting { due, .. } = self.slots[index].phase else {
             return;
         };
@@ -212,6 +194,11 @@ impl<'a> Worker<'a> {
             (Mode::Bulk, _) => self.flow(index),
             (_, Some(due)) => self.ask(index, due, now),
             (_, None) => self.idle.push_back(index),
+        }
+        // Edge-triggered: what came with the connection, bytes or its end, is not told again.
+        let more = flags.contains(EventFlags::IN) || is_over(flags);
+        if more && matches!(self.slots[index].phase, Phase::Idle | Phase::Busy { .. }) {
+            self.handle(index, flags);
         }
     }
 
@@ -252,7 +239,7 @@ impl<'a> Worker<'a> {
             let now = self.now();
             let due = self.pace.due_ns(now);
             if due > now {
-                self.arm(due - now);
+                self.poll.arm(due - now);
                 return;
             }
             let Some(index) = self.idle.pop_front() else {
@@ -281,14 +268,14 @@ impl<'a> Worker<'a> {
 
     fn open(&mut self, index: usize, due: Option<u64>) -> Result<(), Kind> {
         let begun = self.now();
-        self.slots[index].open(&self.epoll, self.plan.target, index as u64)?;
+        self.slots[index].open(&self.poll.epoll, self.plan.target, index as u64)?;
         self.slots[index].phase = Phase::Connecting { begun, due };
         Ok(())
     }
 
     fn flow(&mut self, index: usize) {
         let now = self.now();
-        if let Err(kind) = self.slots[index].flow(&self.epoll, index as u64, now) {
+        if let Err(kind) = self.slots[index].flow(&self.poll.epoll, index as u64, now) {
             self.lose(index, kind);
         }
     }
@@ -297,7 +284,8 @@ impl<'a> Worker<'a> {
         let Phase::Flowing { begun, got, .. } = self.slots[index].phase else {
             return;
         };
-        self.slots[index].proven = false; // whatever is wrong now, this stream was not cut: it ended
+        // Whatever is wrong now, this stream was not cut: it ended.
+        self.slots[index].proven = false;
         match self.plan.size {
             Some(size) if got < size => return self.lose(index, Kind::Closed),
             Some(size) if got > size => return self.lose(index, Kind::Mismatch),
@@ -361,31 +349,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn arm(&self, in_ns: u64) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let when = Itimerspec { it_interval: zero, it_value: timespec(in_ns.max(1)) };
-        // It fails for wrong arguments only; the tick would then be our pace.
-        let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &when);
-    }
-
     fn now(&self) -> u64 {
         nanos(self.start.elapsed())
     }
-}
-
-const NO_EVENT: epoll::Event =
-    epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(TIMER) };
-
-fn wait<'e>(epoll: &OwnedFd, events: &'e mut [epoll::Event; EVENTS_MAX]) -> &'e [epoll::Event] {
-    let timeout = timespec(nanos(TICK));
-    let count = epoll::wait(epoll, &mut events[..], Some(&timeout)).unwrap_or(0);
-    &events[..count]
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn timespec(ns: u64) -> Timespec {
-    Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
