@@ -170,7 +170,7 @@ pool = "demo"
 
 [[pool]]
 name = "demo"
-balance = "least_connections"
+balance = "weighted_round_robin"
 
 [pool.health_check]
 kind = "tcp"
