@@ -28,7 +28,6 @@ pub async fn run(shard: Rc<Shard>) {
     let mut next_pass = period;
     loop {
         rt::sleep(TICK).await;
-        rt::refresh_meter();
         shard.tick();
         if shard.clock_ms() >= next_pass {
             pass(&shard).await;
