@@ -109,7 +109,9 @@ fn small_messages_are_never_spliced() {
             peer::pass(&mut client, &mut server, &message);
             peer::pass(&mut server, &mut client, &message);
         }
-        drop((client, server));
+        drop(client);
+        assert_eq!(peer::end_of(&mut server), End::Fin);
+        drop(server);
         let stats = proxy.wait_ended_only("client_fin", 1);
         assert_eq!(stats.listener("bytes_copied_total"), 256_000);
         assert_eq!(stats.listener("bytes_spliced_total"), 0);

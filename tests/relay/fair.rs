@@ -68,7 +68,7 @@ fn a_saturated_shard_delays_neither_a_new_client_nor_a_timer() {
             let fired = silent_since.elapsed();
             assert!(fired >= Duration::from_secs(2), "too early: {fired:?}");
             assert!(fired < Duration::from_secs(8), "too late: {fired:?} ({splice})");
-            let after = proxy.stats();
+            let after = proxy.wait_stats("the idle timeout", |s| s.ended_in_all() > 20);
             let moved = after.listener("bytes_down_total") - before.listener("bytes_down_total");
             assert!(moved > 16 << 20, "bulk stood still: {moved}");
             assert_eq!(after.ended("idle_timeout"), 1);
