@@ -27,7 +27,10 @@ use crate::{
 };
 
 /// Bytes one direction moves before others get their turn: one pipe full, about 60 us of work.
-pub const TURN_BYTES: usize = 256 * 1024;
+const TURN_BYTES: usize = 256 * 1024;
+
+/// What one read counts for at least: the calls cost as much as moving this many bytes does.
+const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// How long what a side sent before its reset may take to be acknowledged by the other side.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -71,6 +74,30 @@ struct Flow {
     listener_board: &'static ListenerBoard,
     backend_board: &'static BackendBoard,
     gate: Gate,
+    share: Share,
+}
+
+/// What a direction has used of its share of a turn. Counted over waits too: on epoll a wait for
+/// what is ready already returns at once and is no turn for the others.
+#[derive(Default)]
+struct Share {
+    turn: u64,
+    used: usize,
+}
+
+impl Share {
+    /// Whether something is left in this turn.
+    fn is_left(&mut self) -> bool {
+        let turn = rt::turn_number();
+        if self.turn != turn {
+            *self = Share { turn, used: 0 };
+        }
+        self.used < TURN_BYTES
+    }
+
+    fn charge(&mut self, bytes: usize) {
+        self.used += bytes.max(READ_BYTES_MIN);
+    }
 }
 
 /// What one turn of a direction came to.
@@ -115,6 +142,7 @@ impl Flow {
             listener_board: &board.listeners[conn.listener],
             backend_board: &board.backends[backend],
             gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
+            share: Share::default(),
         }
     }
 

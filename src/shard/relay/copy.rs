@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind::WouldBlock;
 
-use super::{Flow, Held, Step, TURN_BYTES};
+use super::{Flow, Held, Step};
 use crate::{
     bridge::Path,
     rt::{self, CHUNK_BYTES, Chunk, Passed},
@@ -10,8 +10,7 @@ use crate::{
 
 /// Moves what is there, at most a turn's share.
 pub(super) fn step(flow: &mut Flow) -> Step {
-    let mut moved = 0;
-    while moved < TURN_BYTES {
+    while flow.share.is_left() {
         let Some(mut chunk) = rt::take_chunk() else { return pass_on(flow) };
         let n = match flow.ends.source.recv(&mut chunk) {
             Ok(0) => return Step::SourceEnded,
@@ -20,6 +19,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             Err(_) => return Step::SourceReset,
         };
         flow.received();
+        flow.share.charge(n);
         let changed = flow.gate.moved(n);
         if let Err(step) = deliver(flow, chunk) {
             return step;
@@ -31,7 +31,6 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         if n < CHUNK_BYTES {
             return Step::SourceEmpty;
         }
-        moved += n;
     }
     Step::Again
 }
@@ -50,6 +49,7 @@ pub(super) fn deliver(flow: &Flow, mut chunk: Chunk) -> Result<(), Step> {
 
 /// No buffer is left on this shard: one step without holding any.
 fn pass_on(flow: &mut Flow) -> Step {
+    flow.share.charge(0);
     match rt::pass_on(&flow.ends.source, &flow.ends.sink) {
         Passed::Bytes { sent, drained } => {
             flow.received();

@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind::{InvalidInput, WouldBlock};
 
-use super::{Flow, Held, Step, TURN_BYTES, copy};
+use super::{Flow, Held, Step, copy};
 use crate::{
     bridge::Path,
     rt::{self, Pipe},
@@ -14,8 +14,7 @@ use crate::{
 /// Moves what is there, at most a turn's share. Without a free pipe it copies this once.
 pub(super) fn step(flow: &mut Flow) -> Step {
     let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
-    let mut moved = 0;
-    while moved < TURN_BYTES {
+    while flow.share.is_left() {
         let n = match pipe.splice_in(&flow.ends.source) {
             Ok(0) => return Step::SourceEnded,
             Ok(n) => n,
@@ -27,6 +26,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             Err(_) => return Step::SourceReset,
         };
         flow.received();
+        flow.share.charge(n);
         let changed = flow.gate.moved(n);
         pipe = match drain(flow, pipe) {
             Ok(pipe) => pipe,
@@ -35,7 +35,6 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         if changed {
             return Step::Again;
         }
-        moved += n;
     }
     Step::Again
 }

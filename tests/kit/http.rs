@@ -1,0 +1,50 @@
+//! The smallest HTTP client that can read the admin endpoint.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use super::DEADLINE;
+
+/// An answer of the admin endpoint.
+pub struct Answer {
+    pub status: u16,
+    head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header, by its lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e} in {}", self.body))
+    }
+}
+
+/// Asks for `path`.
+pub fn get(admin: SocketAddr, path: &str) -> Answer {
+    get_as(admin, path, "*/*")
+}
+
+/// Asks for `path` in the form `accept`.
+pub fn get_as(admin: SocketAddr, path: &str, accept: &str) -> Answer {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    assert!(!head.to_lowercase().contains("transfer-encoding"), "the client reads no chunks");
+    Answer { status: status.unwrap(), head: head.to_owned(), body: body.to_owned() }
+}

@@ -1,0 +1,319 @@
+//! The real binary, running.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use serde_json::Value;
+
+use super::{DEADLINE, http, peer, wait_for};
+
+/// The user without privileges.
+const NOBODY: u32 = 65534;
+
+/// A folder that goes away.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringway-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A ringway process; killed when dropped.
+pub struct Proxy {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    pub ready_line: String,
+    pub admin: SocketAddr,
+    /// The addresses of `edge`.
+    pub edge: Vec<SocketAddr>,
+    _folder: Folder,
+}
+
+/// Runs the binary with a configuration to its end, which must come: exit code, stdout, stderr.
+pub fn run_to_end(text: &str) -> (Option<i32>, String, String) {
+    let folder = Folder::new();
+    let mut child = spawn(Path::new(env!("CARGO_BIN_EXE_ringway")), &folder, text, false);
+    let stderr = collect(child.stderr.take().unwrap());
+    let status = wait_for("the end of the process", || child.try_wait().unwrap());
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let stderr = settled(&stderr);
+    (status.code(), stdout, stderr)
+}
+
+fn spawn(binary: &Path, folder: &Folder, text: &str, as_nobody: bool) -> Child {
+    let file = folder.0.join("config.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(binary);
+    command.args(["run", "--config"]).arg(&file);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if as_nobody {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.spawn().unwrap()
+}
+
+/// Reads a stream on a thread; the last reference but ours goes with its end.
+fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let collected = Arc::clone(&text);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut text = collected.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
+
+/// What was collected, once all of it was.
+fn settled(text: &Arc<Mutex<String>>) -> String {
+    super::wait_until("the end of stderr", || Arc::strong_count(text) == 1);
+    text.lock().unwrap().clone()
+}
+
+impl Proxy {
+    /// Starts with this configuration and waits until it serves.
+    pub fn start(text: &str) -> Proxy {
+        Proxy::launch(Path::new(env!("CARGO_BIN_EXE_ringway")), Folder::new(), text, false)
+    }
+
+    /// As a user without privileges: from a copy, because that user may not reach the original.
+    pub fn start_as_nobody(text: &str) -> Proxy {
+        if !rustix::process::geteuid().is_root() {
+            return Proxy::start(text);
+        }
+        let folder = Folder::new();
+        let copy = folder.0.join("ringway");
+        fs::copy(env!("CARGO_BIN_EXE_ringway"), &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        Proxy::launch(&copy, folder, text, true)
+    }
+
+    fn launch(binary: &Path, folder: Folder, text: &str, as_nobody: bool) -> Proxy {
+        let mut child = spawn(binary, &folder, text, as_nobody);
+        let stderr = collect(child.stderr.take().unwrap());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = stdout.read_line(&mut line);
+            let _ = tell.send(line);
+            // Whatever else is written there must not fill the pipe.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+        });
+        let ready_line = told.recv_timeout(DEADLINE).unwrap_or_default();
+        let Some((admin, edge)) = parse_ready(&ready_line) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("not ready: {ready_line:?}\n{text}\n{}", stderr.lock().unwrap());
+        };
+        Proxy { child, stderr, ready_line, admin, edge, _folder: folder }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// A connection of a client.
+    pub fn connect(&self) -> TcpStream {
+        peer::connect(self.edge[0])
+    }
+
+    pub fn get(&self, path: &str) -> http::Answer {
+        http::get(self.admin, path)
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats(self.get("/stats").json())
+    }
+
+    /// Asks until the statistics are so.
+    pub fn wait_stats(&self, what: &str, mut so: impl FnMut(&Stats) -> bool) -> Stats {
+        let mut last = None;
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for(what, || {
+                let stats = self.stats();
+                let good = so(&stats);
+                last = Some(stats.clone());
+                good.then_some(stats)
+            })
+        }));
+        looked.unwrap_or_else(|panic| {
+            if let Some(last) = &last {
+                eprintln!("last statistics: {:#}", last.without_latency());
+            }
+            std::panic::resume_unwind(panic)
+        })
+    }
+
+    /// Waits until that many connections have ended for `reason`, and nothing else has ended.
+    pub fn wait_ended_only(&self, reason: &str, count: u64) -> Stats {
+        let stats =
+            self.wait_stats(&format!("{count} ended, all {reason}"), |s| s.ended_in_all() >= count);
+        assert_eq!(stats.ended(reason), count, "{}", stats.without_latency());
+        assert_eq!(stats.ended_in_all(), count, "{}", stats.without_latency());
+        stats
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the end of the process", || child.try_wait().unwrap())
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// All of stderr, after the end of the process.
+    pub fn last_words(&mut self) -> String {
+        self.wait_exit();
+        settled(&self.stderr)
+    }
+
+    /// Open descriptors of the process.
+    pub fn descriptors(&self) -> usize {
+        let pid = self.pid().as_raw_nonzero();
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
+    /// CPU time of the process, user and system.
+    pub fn cpu_time(&self) -> Duration {
+        let pid = self.pid().as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let after_name = text.rsplit_once(')').unwrap().1;
+        let numbers: Vec<u64> =
+            after_name.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
+        let per_second = rustix::param::clock_ticks_per_second();
+        Duration::from_millis(numbers.iter().sum::<u64>() * 1000 / per_second)
+    }
+
+    /// Lowers or raises the soft limit of open files of the running process.
+    pub fn limit_descriptors(&self, most: u64) {
+        let now = rustix::process::getrlimit(Resource::Nofile);
+        let limit = Rlimit { current: Some(most), maximum: now.maximum };
+        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("stderr of the proxy:\n{}", self.stderr.lock().unwrap());
+        }
+    }
+}
+
+fn parse_ready(line: &str) -> Option<(SocketAddr, Vec<SocketAddr>)> {
+    let mut words = line.strip_prefix("ready ")?.split_whitespace();
+    let admin = words.next()?.strip_prefix("admin=")?.parse().ok()?;
+    let edge = words.next()?.strip_prefix("edge=")?;
+    let edge: Result<Vec<SocketAddr>, _> = edge.split(',').map(str::parse).collect();
+    Some((admin, edge.ok()?))
+}
+
+/// One reading of `/stats`.
+#[derive(Clone)]
+pub struct Stats(pub Value);
+
+impl Stats {
+    /// A number of the listener.
+    pub fn listener(&self, key: &str) -> u64 {
+        number(&self.0["listeners"][0], key)
+    }
+
+    /// A number of the backend at that place in the file.
+    pub fn backend(&self, place: usize, key: &str) -> u64 {
+        number(&self.0["pools"][0]["backends"][place], key)
+    }
+
+    /// Failures of a backend for that cause.
+    pub fn failures(&self, place: usize, cause: &str) -> u64 {
+        number(&self.0["pools"][0]["backends"][place]["failures_total"], cause)
+    }
+
+    /// The state of a backend.
+    pub fn state(&self, place: usize) -> &str {
+        self.0["pools"][0]["backends"][place]["state"].as_str().unwrap()
+    }
+
+    /// A number summed over all shards.
+    pub fn shards(&self, key: &str) -> u64 {
+        self.0["shards"].as_array().unwrap().iter().map(|shard| number(shard, key)).sum()
+    }
+
+    /// Connections ended for that reason; a reason that never occurred may be absent.
+    pub fn ended(&self, reason: &str) -> u64 {
+        self.0["listeners"][0]["ended_total"][reason].as_u64().unwrap_or(0)
+    }
+
+    pub fn ended_in_all(&self) -> u64 {
+        let ended = self.0["listeners"][0]["ended_total"].as_object().unwrap();
+        ended.values().map(|count| count.as_u64().unwrap()).sum()
+    }
+
+    /// Connections refused for that cause.
+    pub fn refused(&self, cause: &str) -> u64 {
+        self.0["listeners"][0]["refused_total"][cause].as_u64().unwrap_or(0)
+    }
+
+    /// `P` of a phase of the listener, since the start.
+    pub fn phase(&self, phase: &str) -> &Value {
+        &self.0["listeners"][0]["latency"][phase]["total"]
+    }
+
+    /// `P` of a phase of a backend, since the start.
+    pub fn backend_phase(&self, place: usize, phase: &str) -> &Value {
+        &self.0["pools"][0]["backends"][place]["latency"][phase]["total"]
+    }
+
+    /// For reading in a failure.
+    pub fn without_latency(&self) -> Value {
+        let mut value = self.0.clone();
+        for list in ["/listeners", "/pools/0/backends"] {
+            for entry in value.pointer_mut(list).and_then(Value::as_array_mut).unwrap() {
+                entry.as_object_mut().unwrap().remove("latency");
+            }
+        }
+        value
+    }
+}
+
+fn number(table: &Value, key: &str) -> u64 {
+    table[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {table:#}"))
+}

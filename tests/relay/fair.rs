@@ -1,0 +1,87 @@
+//! A shard that is busy with bulk still has time for others.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    kit::{End, Hand, Proxy, each_driver_alone, peer},
+    pair, proxy_and_hand,
+};
+
+/// Streams that move as fast as they can until dropped.
+struct Bulk {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Bulk {
+    fn start(proxy: &Proxy, hand: &Hand, streams: usize) -> Bulk {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for _ in 0..streams {
+            let (mut client, mut server): (TcpStream, TcpStream) = pair(proxy, hand);
+            let stop = Arc::clone(&stop);
+            threads.push(thread::spawn(move || {
+                let piece = vec![1; 256 * 1024];
+                while !stop.load(Ordering::Relaxed) {
+                    server.write_all(&piece).unwrap();
+                }
+            }));
+            threads.push(thread::spawn(move || {
+                let mut buffer = vec![0; 256 * 1024];
+                while client.read(&mut buffer).unwrap() > 0 {}
+            }));
+        }
+        Bulk { stop, threads }
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// 1. Six bulk streams saturate the only shard. 2. Twenty clients in turn connect and get an answer,
+///    none of them waits long. 3. A connection that was silent all the while is ended by its idle
+///    timeout, about when it was due. 4. The bulk has moved on meanwhile.
+#[test]
+fn a_saturated_shard_delays_neither_a_new_client_nor_a_timer() {
+    each_driver_alone(|driver| {
+        for splice in ["off", "on"] {
+            let line = format!("splice = \"{splice}\"\nidle_timeout = \"2s\"");
+            let (proxy, hand) = proxy_and_hand(driver, &line);
+            let bulk = Bulk::start(&proxy, &hand, 6);
+            let before = proxy.wait_stats("bulk", |s| s.listener("bytes_down_total") > 64 << 20);
+            let silent_since = Instant::now();
+            let (mut silent, _its_server) = pair(&proxy, &hand);
+            let worst = (0..20).map(|_| round_trip(&proxy, &hand)).max().unwrap();
+            assert!(worst < Duration::from_secs(3), "a new client waited {worst:?} ({splice})");
+            assert_eq!(peer::end_of(&mut silent), End::Reset);
+            let fired = silent_since.elapsed();
+            assert!(fired >= Duration::from_secs(2), "too early: {fired:?}");
+            assert!(fired < Duration::from_secs(8), "too late: {fired:?} ({splice})");
+            let after = proxy.wait_stats("the idle timeout", |s| s.ended_in_all() > 20);
+            let moved = after.listener("bytes_down_total") - before.listener("bytes_down_total");
+            assert!(moved > 16 << 20, "bulk stood still: {moved}");
+            assert_eq!(after.ended("idle_timeout"), 1);
+            bulk.finish();
+        }
+    });
+}
+
+/// Connect, ask, answer.
+fn round_trip(proxy: &Proxy, hand: &Hand) -> Duration {
+    let began = Instant::now();
+    let (mut client, mut server) = pair(proxy, hand);
+    peer::pass(&mut client, &mut server, b"ping");
+    peer::pass(&mut server, &mut client, b"pong");
+    began.elapsed()
+}

@@ -1,0 +1,162 @@
+//! Sides that do not read: what the proxy holds meanwhile, and for how long.
+
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    kit::{Config, End, Hand, Seed, each_driver, peer},
+    pair, proxy_and_hand,
+};
+
+/// 1. A client asks for 32 MiB and does not read. 2. The proxy stops reading the server, with at most
+///    one buffer and one pipe for each direction. 3. The client reads, and gets every byte.
+#[test]
+fn a_slow_reader_holds_the_sender_back_and_loses_nothing() {
+    const BYTES: u64 = 32 << 20;
+    each_driver(|driver| {
+        for splice in ["off", "on", "auto"] {
+            let seed = Seed::new();
+            let mut rng = seed.rng(0);
+            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+            let (mut client, mut server) = pair(&proxy, &hand);
+            let writer = thread::spawn(move || peer::write_bulk(&mut server, &mut rng, BYTES));
+            let mut before = u64::MAX;
+            let stalled = proxy.wait_stats("no byte moves", |s| {
+                let now = s.listener("bytes_down_total");
+                let held = s.shards("buffers_in_use") + s.shards("pipes_in_use");
+                let still = now > 0 && now == before && held > 0;
+                before = now;
+                still
+            });
+            assert!(stalled.listener("bytes_down_total") < BYTES);
+            assert!(stalled.shards("buffers_in_use") <= 2, "{}", stalled.without_latency());
+            assert!(stalled.shards("pipes_in_use") <= 2, "{}", stalled.without_latency());
+            let seen = peer::read_to_end(&mut client);
+            assert_eq!((seen.bytes, seen.end), (BYTES, End::Fin));
+            assert_eq!(seen.digest, writer.join().unwrap());
+        }
+    });
+}
+
+/// 1. 320 clients ask and do not read; a shard has 256 buffers. 2. All buffers are lent, the rest of
+///    the connections waits without one, and the metric says so. 3. Another client is served at
+///    once. 4. The clients read: each gets exactly its bytes.
+#[test]
+fn more_stalled_clients_than_buffers_lose_nothing() {
+    const CLIENTS: u64 = 320;
+    const BYTES: u64 = 768 << 10;
+    each_driver(|driver| {
+        let seed = Seed::new();
+        let (proxy, hand) = proxy_and_hand(driver, "splice = \"off\"");
+        let start = |i: u64| {
+            let client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
+            let (mut server, mut rng) = (hand.take(), seed.rng(i));
+            let writer = thread::spawn(move || peer::write_bulk(&mut server, &mut rng, BYTES));
+            (client, writer)
+        };
+        let stalled: Vec<_> = (0..CLIENTS).map(start).collect();
+        proxy.wait_stats("all buffers lent, some directions without", |s| {
+            s.shards("buffers_in_use") == s.shards("buffers_max")
+                && s.shards("buffers_dry_total") >= CLIENTS - s.shards("buffers_max")
+        });
+        let (mut client, mut server) = pair(&proxy, &hand);
+        peer::pass(&mut client, &mut server, b"served without a buffer");
+        peer::pass(&mut server, &mut client, b"both ways");
+        for chunk in in_parts(stalled, 4) {
+            chunk.join().unwrap();
+        }
+        drop((client, server));
+        let stats = proxy.wait_stats("all have ended", |s| s.ended_in_all() == CLIENTS + 1);
+        assert_eq!(stats.listener("bytes_down_total"), CLIENTS * BYTES + 9);
+        assert_eq!(stats.shards("buffers_in_use"), 0);
+    });
+}
+
+type Stalled = (TcpStream, thread::JoinHandle<String>);
+
+/// Reads all of them to the end, on a few threads.
+fn in_parts(mut stalled: Vec<Stalled>, parts: usize) -> Vec<thread::JoinHandle<()>> {
+    let each = stalled.len().div_ceil(parts);
+    let mut threads = Vec::new();
+    while !stalled.is_empty() {
+        let part = stalled.split_off(stalled.len().saturating_sub(each));
+        threads.push(thread::spawn(move || {
+            for (mut client, writer) in part {
+                let seen = peer::read_to_end(&mut client);
+                assert_eq!((&seen.digest, seen.end), (&writer.join().unwrap(), End::Fin));
+            }
+        }));
+    }
+    threads
+}
+
+/// 1. A client sends until everything is full; the server reads nothing. 2. The client resets.
+/// 3. The connection is over about five seconds later, and the server is reset. 4. The same from
+///    the server's side.
+#[test]
+fn a_reset_towards_a_side_that_does_not_read_ends_in_time() {
+    each_driver(|driver| {
+        for (from_client, splice) in [(true, "on"), (true, "off"), (false, "on"), (false, "off")] {
+            let seed = Seed::new();
+            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+            let (client, server) = pair(&proxy, &hand);
+            let (mut one, mut other, reason) = match from_client {
+                true => (client, server, "client_reset"),
+                false => (server, client, "server_reset"),
+            };
+            peer::write_until_full(&mut one, &mut seed.rng(0));
+            peer::reset(one);
+            let reset_at = Instant::now();
+            proxy.wait_ended_only(reason, 1);
+            let took = reset_at.elapsed();
+            assert!(took < Duration::from_secs(12), "{took:?}");
+            assert_eq!(peer::read_to_end(&mut other).end, End::Reset);
+        }
+    });
+}
+
+/// 1. A client sends a little to a server that takes in less, and resets: all of it has left the
+///    proxy's hands. 2. Five seconds later the connection is over all the same.
+#[test]
+fn a_reset_behind_a_full_send_queue_ends_in_time() {
+    each_driver(|driver| {
+        let hand = Hand::narrow(4 * 1024);
+        let proxy = Config::new(driver).backend(hand.address()).start();
+        let (mut client, mut server) = pair(&proxy, &hand);
+        client.write_all(&[5; 20_000]).unwrap();
+        peer::reset_after_delivery(client);
+        let reset_at = Instant::now();
+        proxy.wait_ended_only("client_reset", 1);
+        let took = reset_at.elapsed();
+        assert!(took < Duration::from_secs(12), "{took:?}");
+        assert_eq!(peer::read_to_end(&mut server).end, End::Reset);
+    });
+}
+
+/// 1. Both sides send until everything is full, and neither reads. 2. Both read: every byte arrives.
+#[test]
+fn both_directions_blocked_at_once_recover() {
+    each_driver(|driver| {
+        for splice in ["off", "on"] {
+            let seed = Seed::new();
+            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+            let (mut client, mut server) = pair(&proxy, &hand);
+            let up = peer::write_until_full(&mut client, &mut seed.rng(0));
+            let down = peer::write_until_full(&mut server, &mut seed.rng(1));
+            peer::finish(&client);
+            peer::finish(&server);
+            let reading = thread::spawn(move || peer::read_to_end(&mut server));
+            let at_client = peer::read_to_end(&mut client);
+            let at_server = reading.join().unwrap();
+            assert_eq!((at_server.bytes, at_server.digest, at_server.end), (up.0, up.1, End::Fin));
+            assert_eq!(
+                (at_client.bytes, at_client.digest, at_client.end),
+                (down.0, down.1, End::Fin)
+            );
+        }
+    });
+}
