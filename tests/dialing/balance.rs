@@ -47,8 +47,8 @@ fn round_robin_goes_round() {
     });
 }
 
-/// 1. Thirty-one clients stay. 2. The backends' loads differ by at most one. 3. Those of one backend
-///    leave; the next ones all go there until it is level again.
+/// 1. Thirty-one clients stay. 2. The backends' loads differ by at most one. 3. Those of one
+///    backend leave; the next ones all go there until it is level again.
 #[test]
 fn least_connections_levels_what_is_held() {
     each_driver(|driver| {

@@ -155,8 +155,8 @@ fn wait_for_ours(streams: &std::sync::mpsc::Receiver<std::net::TcpStream>) -> st
     })
 }
 
-/// 1. Nobody answers the dial, and the client resets. 2. The connection is over at once, long before
-///    the dial's time, by the client's reset. 3. The backend is not to blame.
+/// 1. Nobody answers the dial, and the client resets. 2. The connection is over at once, long
+///    before the dial's time, by the client's reset. 3. The backend is not to blame.
 #[test]
 fn a_client_that_resets_stops_the_dial() {
     each_driver(|driver| {
@@ -175,8 +175,8 @@ fn a_client_that_resets_stops_the_dial() {
     });
 }
 
-/// 1. A client connects, sends, and resets while the process stands still. 2. The process learns all
-///    at once. 3. The connection ends as the client's reset, whatever the dial came to.
+/// 1. A client connects, sends, and resets while the process stands still. 2. The process learns
+///    all at once. 3. The connection ends as the client's reset, whatever the dial came to.
 #[test]
 fn a_client_that_is_gone_before_it_is_served_is_a_client_reset() {
     each_driver(|driver| {

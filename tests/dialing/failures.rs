@@ -137,7 +137,8 @@ fn a_close_before_the_first_byte_is_a_failure_when_something_was_asked() {
     });
 }
 
-/// 1. A reset after the first byte. 2. It is the connection's end, not a failure of the dial's kind.
+/// 1. A reset after the first byte. 2. It is the connection's end, not a failure of the dial's
+///    kind.
 #[test]
 fn a_reset_after_the_first_byte_is_no_failure() {
     each_driver(|driver| {

@@ -5,7 +5,8 @@ use crate::{
     kit::{Blackhole, Config, End, Refusing, Server, each_driver, peer},
 };
 
-const FAST: &str = "kind = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\nhealthy_after = 2\nunhealthy_after = 2";
+const FAST: &str = "kind = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\n\
+                    healthy_after = 2\nunhealthy_after = 2";
 
 /// 1. Both backends are healthy. 2. One dies: it turns unhealthy, and gets no dial. 3. The other
 ///    serves, the process is ready. 4. It comes back and is used again.

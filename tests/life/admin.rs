@@ -144,8 +144,8 @@ fn the_driver_and_its_reason_are_shown() {
     });
 }
 
-/// 1. `/health` is 200, `/ready` is 200 with no reasons, `/config` has the defaults filled in and the
-///    listener of the file. 2. What does not exist is 404.
+/// 1. `/health` is 200, `/ready` is 200 with no reasons, `/config` has the defaults filled in and
+///    the listener of the file. 2. What does not exist is 404.
 #[test]
 fn the_small_pages() {
     each_driver(|driver| {

@@ -25,8 +25,8 @@ fn assert_last_words(proxy: &mut Proxy, ended: &str) {
 }
 
 /// 1. A connection is open when SIGTERM comes. 2. The process is not ready, and takes no new
-///    connections. 3. The open one goes on, and ends as it would have. 4. Then the process ends with
-///    exit code 0.
+///    connections. 3. The open one goes on, and ends as it would have. 4. Then the process ends
+///    with exit code 0.
 #[test]
 fn sigterm_lets_what_is_there_finish() {
     each_driver(|driver| {

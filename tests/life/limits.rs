@@ -103,8 +103,8 @@ fn first_hole(proxy: &crate::kit::Proxy) -> u64 {
 }
 
 /// 1. Fewer descriptors are left than a connection needs: a client is taken, its dial is not
-///    possible. 2. It is reset as our own fault, and the backend is not blamed for longer than that.
-/// 3. With descriptors again, the next client is served.
+///    possible. 2. It is reset as our own fault, and the backend is not blamed for longer than
+///    that. 3. With descriptors again, the next client is served.
 #[test]
 fn a_dial_without_a_descriptor_is_our_own_fault() {
     each_driver(|driver| {

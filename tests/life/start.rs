@@ -31,7 +31,8 @@ fn a_second_instance_on_the_same_address_does_not_start() {
     });
 }
 
-/// 1. The admin address is taken. 2. The process does not start, and its sentence names the address.
+/// 1. The admin address is taken. 2. The process does not start, and its sentence names the
+///    address.
 #[test]
 fn an_admin_address_in_use_is_named() {
     each_driver(|driver| {
@@ -84,8 +85,8 @@ fn check_takes_the_shipped_file() {
     assert!(!output.stderr.is_empty());
 }
 
-/// 1. One listener has an IPv4 and an IPv6 address, both port 0. 2. The ready line and `/stats` show
-///    both with their ports. 3. Both are served.
+/// 1. One listener has an IPv4 and an IPv6 address, both port 0. 2. The ready line and `/stats`
+///    show both with their ports. 3. Both are served.
 #[test]
 fn one_listener_serves_two_addresses_of_two_families() {
     each_driver(|driver| {
@@ -135,8 +136,8 @@ fn all_shards_share_the_port() {
     });
 }
 
-/// 1. Two processes report every second, one in text and one in JSON. 2. The report line shows rates
-///    and percentiles. 3. Every line of the other one parses.
+/// 1. Two processes report every second, one in text and one in JSON. 2. The report line shows
+///    rates and percentiles. 3. Every line of the other one parses.
 #[test]
 fn the_report_line_comes_and_json_logs_are_json() {
     each_driver(|driver| {
