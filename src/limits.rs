@@ -29,7 +29,8 @@ pub const ADMIN_CONNS_MAX: usize = 64;
 /// Health checks that run at once.
 pub const CHECKS_AT_ONCE_MAX: usize = 64;
 
-/// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice, 1.6 MiB.
+/// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice,
+/// 1.6 MiB.
 pub const LOG_LINES_MAX: usize = 8192;
 
 /// Most pipes one shard keeps, whatever the host allows.

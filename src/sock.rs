@@ -172,8 +172,8 @@ pub fn stop_listening(listener: impl AsFd) {
 /// Resets the connection at once (RST to the peer, queued data dropped) and wakes every waiter on
 /// the socket, which stays open.
 ///
-/// Kernel: `connect(AF_UNSPEC)` is `tcp_disconnect`: it sends the reset where one is due, gives up a
-/// connection still being made, and reports the error to all pollers (net/ipv4/tcp.c).
+/// Kernel: `connect(AF_UNSPEC)` is `tcp_disconnect`: it sends the reset where one is due, gives up
+/// a connection still being made, and reports the error to all pollers (net/ipv4/tcp.c).
 pub fn abort(socket: impl AsFd) {
     let _ = rustix::net::connect_unspec(socket);
 }

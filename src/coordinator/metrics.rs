@@ -313,7 +313,7 @@ fn put_histogram(
         buckets.push((us as f64 / 1e6, to - below));
         below = to;
     }
-    buckets.push((f64::MAX, latency.count() - below));
+    buckets.push((f64::INFINITY, latency.count() - below));
     metric.encode_family(labels)?.encode_histogram::<[Label; 0]>(
         latency.sum_us() / 1e6,
         latency.count(),

@@ -119,12 +119,13 @@ pub struct Admission {
 impl Admission {
     fn enter(shard: &Rc<Shard>, listener: usize) -> Result<Admission, Refusal> {
         let gates = &shard.bridge.gates;
-        if !gates.listeners[listener].enter() {
-            return Err(Refusal::ListenerFull);
-        }
+        // The runtime's first: a listener without a limit of its own has as many places as that.
         if !gates.runtime.enter() {
-            gates.listeners[listener].leave();
             return Err(Refusal::RuntimeFull);
+        }
+        if !gates.listeners[listener].enter() {
+            gates.runtime.leave();
+            return Err(Refusal::ListenerFull);
         }
         Ok(Admission { shard: Rc::clone(shard), listener })
     }

@@ -108,6 +108,7 @@ pub fn read_ragged(stream: &mut TcpStream, piece: &mut dyn FnMut(u64) -> usize) 
                 bytes += n as u64;
             }
             Err(e) if e.kind() == ErrorKind::ConnectionReset => break End::Reset,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => panic!("after {bytes} bytes: {e}"),
         }
     };
@@ -167,6 +168,7 @@ pub fn write_until_full(stream: &mut TcpStream, rng: &mut fastrand::Rng) -> (u64
                 bytes += n as u64;
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => panic!("after {bytes} bytes: {e}"),
         }
     }

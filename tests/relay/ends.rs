@@ -172,8 +172,8 @@ fn a_reset_during_traffic_both_ways_is_passed_on() {
     });
 }
 
-/// 1. One side ends its direction and the other reads that. 2. Then one of them resets. 3. The reset
-///    is the reason, although a FIN came first, and the other side gets it.
+/// 1. One side ends its direction and the other reads that. 2. Then one of them resets. 3. The
+///    reset is the reason, although a FIN came first, and the other side gets it.
 #[test]
 fn a_reset_wins_over_an_earlier_fin() {
     each_driver(|driver| {

@@ -63,8 +63,8 @@ fn ragged_streams(proxy: &Proxy, hand: &Hand, seed: &Seed) {
 }
 
 /// 1. Four connections carry random bytes both ways at once, written and read in pieces of random
-///    size with pauses. 2. Each end's digest is what the other wrote. 3. Every byte is counted once.
-/// 4. The same with splicing on and off.
+///    size with pauses. 2. Each end's digest is what the other wrote. 3. Every byte is counted
+///    once. 4. The same with splicing on and off.
 #[test]
 fn bytes_are_exact_both_ways_at_once_on_every_path() {
     each_driver(|driver| {

@@ -49,9 +49,9 @@ impl Bulk {
     }
 }
 
-/// 1. Six bulk streams saturate the only shard. 2. Twenty clients in turn connect and get an answer,
-///    none of them waits long. 3. A connection that was silent all the while is ended by its idle
-///    timeout, about when it was due. 4. The bulk has moved on meanwhile.
+/// 1. Six bulk streams saturate the only shard. 2. Twenty clients in turn connect and get an
+///    answer, none of them waits long. 3. A connection that was silent all the while is ended by
+///    its idle timeout, about when it was due. 4. The bulk has moved on meanwhile.
 #[test]
 fn a_saturated_shard_delays_neither_a_new_client_nor_a_timer() {
     each_driver_alone(|driver| {

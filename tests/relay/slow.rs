@@ -12,8 +12,8 @@ use crate::{
     pair, proxy_and_hand,
 };
 
-/// 1. A client asks for 32 MiB and does not read. 2. The proxy stops reading the server, with at most
-///    one buffer and one pipe for each direction. 3. The client reads, and gets every byte.
+/// 1. A client asks for 32 MiB and does not read. 2. The proxy stops reading the server, with at
+///    most one buffer and one pipe for each direction. 3. The client reads, and gets every byte.
 #[test]
 fn a_slow_reader_holds_the_sender_back_and_loses_nothing() {
     const BYTES: u64 = 32 << 20;
@@ -42,8 +42,8 @@ fn a_slow_reader_holds_the_sender_back_and_loses_nothing() {
     });
 }
 
-/// 1. 320 clients ask and do not read; a shard has 256 buffers. 2. All buffers are lent, the rest of
-///    the connections waits without one, and the metric says so. 3. Another client is served at
+/// 1. 320 clients ask and do not read; a shard has 256 buffers. 2. All buffers are lent, the rest
+///    of the connections waits without one, and the metric says so. 3. Another client is served at
 ///    once. 4. The clients read: each gets exactly its bytes.
 #[test]
 fn more_stalled_clients_than_buffers_lose_nothing() {
@@ -137,7 +137,8 @@ fn a_reset_behind_a_full_send_queue_ends_in_time() {
     });
 }
 
-/// 1. Both sides send until everything is full, and neither reads. 2. Both read: every byte arrives.
+/// 1. Both sides send until everything is full, and neither reads. 2. Both read: every byte
+///    arrives.
 #[test]
 fn both_directions_blocked_at_once_recover() {
     each_driver(|driver| {

@@ -1,0 +1,29 @@
+//! Which backend gets a connection, and what happens when it does not answer.
+
+mod kit;
+
+#[path = "dialing/balance.rs"]
+mod balance;
+#[path = "dialing/failover.rs"]
+mod failover;
+#[path = "dialing/failures.rs"]
+mod failures;
+#[path = "dialing/health.rs"]
+mod health;
+
+use std::{io::Read, net::TcpStream};
+
+use kit::Proxy;
+
+/// Connects to backends that say their names; the name of the one that answered.
+fn who_answers(proxy: &Proxy) -> (char, TcpStream) {
+    let mut client = proxy.connect();
+    let mut name = [0];
+    client.read_exact(&mut name).unwrap();
+    (char::from(name[0]), client)
+}
+
+/// The same, and hangs up.
+fn ask_who(proxy: &Proxy) -> char {
+    who_answers(proxy).0
+}

@@ -1,0 +1,113 @@
+//! Who gets how many.
+
+use std::{collections::BTreeMap, net::TcpStream};
+
+use crate::{
+    ask_who,
+    kit::{Config, Server, each_driver},
+    who_answers,
+};
+
+fn three() -> [Server; 3] {
+    [b'a', b'b', b'c'].map(Server::named)
+}
+
+fn config(driver: &'static str, balance: &str, servers: &[Server], weights: &[u32]) -> Config {
+    let config = Config::new(driver).pool(&format!("balance = \"{balance}\""));
+    servers.iter().zip(weights).fold(config, |config, (server, weight)| {
+        config.backend_with(server.address, &format!("weight = {weight}\n"))
+    })
+}
+
+fn counts(names: impl Iterator<Item = char>) -> BTreeMap<char, u32> {
+    let mut counts = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    counts
+}
+
+/// 1. Weights 5, 1, 1 on one shard. 2. Fourteen connections go `a a b a c a a`, twice.
+#[test]
+fn weighted_round_robin_is_smooth() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "weighted_round_robin", &servers, &[5, 1, 1]).start();
+        let order: String = (0..14).map(|_| ask_who(&proxy)).collect();
+        assert_eq!(order, "aabacaa".repeat(2));
+    });
+}
+
+/// 1. Thirty connections over three backends. 2. Ten each, in turn.
+#[test]
+fn round_robin_goes_round() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "round_robin", &servers, &[1, 1, 1]).start();
+        let order: String = (0..30).map(|_| ask_who(&proxy)).collect();
+        assert_eq!(order, "abc".repeat(10));
+    });
+}
+
+/// 1. Thirty-one clients stay. 2. The backends' loads differ by at most one. 3. Those of one
+///    backend leave; the next ones all go there until it is level again.
+#[test]
+fn least_connections_levels_what_is_held() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "least_connections", &servers, &[1, 1, 1]).start();
+        let mut held: Vec<(char, TcpStream)> = (0..31).map(|_| who_answers(&proxy)).collect();
+        let loads = counts(held.iter().map(|(name, _)| *name));
+        assert!(loads.values().all(|load| (10..=11).contains(load)), "{loads:?}");
+        held.retain(|(name, _)| *name != 'b');
+        proxy.wait_stats("b is empty", |s| s.backend(1, "connections_active") == 0);
+        let next: String = (0..10)
+            .map(|_| {
+                let (name, client) = who_answers(&proxy);
+                held.push((name, client));
+                name
+            })
+            .collect();
+        assert_eq!(next, "b".repeat(10));
+    });
+}
+
+/// 1. Forty clients stay, weights 1 and 3. 2. The loads are as the weights.
+#[test]
+fn least_connections_respects_weights() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "least_connections", &servers[..2], &[1, 3]).start();
+        let held: Vec<_> = (0..40).map(|_| who_answers(&proxy)).collect();
+        let loads = counts(held.iter().map(|(name, _)| *name));
+        assert!((29..=31).contains(&loads[&'b']), "{loads:?}");
+    });
+}
+
+/// 1. 600 connections, weights 3, 2, 1. 2. About 300, 200 and 100: six standard deviations are
+///    allowed, so one run in 500 million fails by chance.
+#[test]
+fn random_follows_weights() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "random", &servers, &[3, 2, 1]).start();
+        let got = counts((0..600).map(|_| ask_who(&proxy)));
+        for (name, expected, deviation) in [('a', 300, 12.3), ('b', 200, 11.6), ('c', 100, 9.2)] {
+            let off = f64::from(got[&name]) - f64::from(expected);
+            assert!(off.abs() < 6.0 * deviation, "{got:?}");
+        }
+    });
+}
+
+/// 1. A backend of weight 0, under every strategy. 2. It gets nothing.
+#[test]
+fn weight_0_gets_nothing() {
+    each_driver(|driver| {
+        for balance in ["round_robin", "weighted_round_robin", "least_connections", "random"] {
+            let servers = three();
+            let proxy = config(driver, balance, &servers, &[1, 0, 1]).start();
+            let got = counts((0..40).map(|_| ask_who(&proxy)));
+            assert_eq!(got.values().sum::<u32>(), 40);
+            assert_eq!(servers[1].accepted(), 0, "{balance}");
+            assert!(servers[0].accepted() > 0 && servers[2].accepted() > 0, "{balance}");
+        }
+    });
+}

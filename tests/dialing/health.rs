@@ -1,0 +1,92 @@
+//! A backend dies, and comes back.
+
+use crate::{
+    ask_who,
+    kit::{Blackhole, Config, End, Refusing, Server, each_driver, peer},
+};
+
+const FAST: &str = "kind = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\n\
+                    healthy_after = 2\nunhealthy_after = 2";
+
+/// 1. Both backends are healthy. 2. One dies: it turns unhealthy, and gets no dial. 3. The other
+///    serves, the process is ready. 4. It comes back and is used again.
+#[test]
+fn a_backend_that_dies_is_left_alone_until_it_is_back() {
+    each_driver(|driver| {
+        let (a, b) = (Server::echo(), Server::named(b'b'));
+        let address = a.address;
+        let proxy = Config::new(driver)
+            .health(FAST)
+            .pool("balance = \"round_robin\"")
+            .backend(address)
+            .backend(b.address)
+            .start();
+        assert_eq!((proxy.stats().state(0), proxy.stats().state(1)), ("healthy", "healthy"));
+        drop(a);
+        proxy.wait_stats("a is unhealthy", |s| s.state(0) == "unhealthy");
+        let refused = proxy.stats().failures(0, "refused");
+        (0..10).for_each(|_| assert_eq!(ask_who(&proxy), 'b'));
+        assert_eq!(proxy.stats().failures(0, "refused"), refused);
+        assert_eq!(proxy.get("/ready").status, 200);
+        let a = Server::at(address, |mut stream| {
+            let _ = std::io::Write::write_all(&mut stream, b"a");
+            let _ = std::io::Read::read(&mut stream, &mut [0]);
+        });
+        proxy.wait_stats("a is healthy", |s| s.state(0) == "healthy");
+        let order: String = (0..4).map(|_| ask_who(&proxy)).collect();
+        assert!(order == "abab" || order == "baba", "{order}");
+        drop(a);
+    });
+}
+
+/// 1. The only backend is dead from the start: the first check says so. 2. `/ready` is 503 with a
+///    reason that names the pool. 3. A client is reset with `no_backend`, and nothing was dialed.
+///    4. The backend comes up: ready again, and the next client is served.
+#[test]
+fn without_a_usable_backend_the_process_is_not_ready() {
+    each_driver(|driver| {
+        let dead = Refusing::new();
+        let address = dead.address;
+        let proxy = Config::new(driver).health(FAST).backend(address).start();
+        proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
+        let ready = proxy.get("/ready");
+        assert_eq!(ready.status, 503);
+        assert_eq!(ready.json()["ready"], false);
+        let reasons = ready.json()["reasons"].as_array().unwrap().clone();
+        assert_eq!(reasons.len(), 1);
+        assert!(reasons[0].as_str().unwrap().contains("web"), "{reasons:?}");
+        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        let stats = proxy.wait_ended_only("no_backend", 1);
+        assert_eq!(stats.failures(0, "refused"), 0, "checks are no dials");
+        drop(dead);
+        let _live = Server::echo_at(address);
+        proxy.wait_stats("healthy", |s| s.state(0) == "healthy");
+        let ready = proxy.get("/ready");
+        assert_eq!((ready.status, &ready.json()["ready"]), (200, &true.into()));
+        peer::echo(&mut proxy.connect(), b"served");
+    });
+}
+
+/// 1. A backend that answers no check in time. 2. It is unhealthy like one that refuses.
+#[test]
+fn a_check_without_answer_fails() {
+    each_driver(|driver| {
+        let hole = Blackhole::new();
+        let health = FAST.replace("\"1s\"", "\"100ms\"");
+        let proxy = Config::new(driver).health(&health).backend(hole.address).start();
+        proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
+    });
+}
+
+/// 1. Checks are off and the backend is dead. 2. It stays healthy: nobody has proven otherwise.
+#[test]
+fn without_checks_a_backend_stays_healthy() {
+    each_driver(|driver| {
+        let dead = Refusing::new();
+        let proxy = Config::new(driver).health("kind = \"none\"").backend(dead.address).start();
+        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        let stats = proxy.wait_ended_only("connect_refused", 1);
+        assert_eq!(stats.state(0), "healthy");
+        assert_eq!(proxy.get("/ready").status, 200);
+    });
+}

@@ -1,0 +1,331 @@
+//! The house rules that a compiler does not know: layers, lengths, and a sentence for each crate.
+//!
+//! Reads the sources as text, without comments, strings and tests.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const FUNCTION_LINES_MAX: usize = 70;
+const FILE_LINES_MAX: usize = 400;
+const LINE_WIDTH_MAX: usize = 100;
+
+/// Rooms that know no runtime, socket, file, clock or source of chance.
+const PURE: [&str; 4] =
+    ["src/health.rs", "src/hist.rs", "src/shard/pick.rs", "src/shard/relay/gate.rs"];
+
+/// A source file.
+struct Source {
+    /// From the root of the repository.
+    path: String,
+    /// As it is.
+    text: String,
+    /// The same lines with comments and the insides of strings blanked.
+    code: String,
+}
+
+impl Source {
+    fn read(path: &Path) -> Source {
+        let text = fs::read_to_string(path).unwrap();
+        let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        Source { code: without_comments(&text), text, path }
+    }
+
+    /// The code above the tests; nothing of a file that is tests.
+    fn product(&self) -> &str {
+        if self.path.ends_with("/tests.rs") {
+            return "";
+        }
+        self.code.split("#[cfg(test)]").next().unwrap()
+    }
+
+    fn is_in(&self, room: &str) -> bool {
+        self.path == format!("src/{room}.rs") || self.path.starts_with(&format!("src/{room}/"))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All sources under a folder; there are some.
+fn sources(folder: &str) -> Vec<Source> {
+    let mut folders = vec![root().join(folder)];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false if entry.extension().is_some_and(|ext| ext == "rs") => files.push(entry),
+                false => {}
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 5, "few sources in {folder}");
+    files.iter().map(|file| Source::read(file)).collect()
+}
+
+/// The sources of some rooms; each of them exists.
+fn rooms(names: &[&str]) -> Vec<Source> {
+    let all = sources("src");
+    for name in names {
+        assert!(all.iter().any(|source| source.is_in(name)), "no room {name}");
+    }
+    all.into_iter().filter(|source| names.iter().any(|name| source.is_in(name))).collect()
+}
+
+/// Blanks comments and the insides of strings; lines stay where they are.
+fn without_comments(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = skip_length(rest, code.chars().last());
+        let taken = if skipped == 0 { c.len_utf8() } else { skipped };
+        let (now, later) = rest.split_at(taken);
+        match skipped {
+            0 => code.push_str(now),
+            _ => code.extend(now.chars().map(|c| if c == '\n' { '\n' } else { ' ' })),
+        }
+        rest = later;
+    }
+    code
+}
+
+/// How many bytes of comment, string or character stand at the front of `rest`.
+fn skip_length(rest: &str, before: Option<char>) -> usize {
+    let until = |start: usize, end: &str| {
+        rest[start..].find(end).map_or(rest.len(), |at| start + at + end.len())
+    };
+    let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return until(2, "*/");
+    }
+    if !in_word && (rest.starts_with("r\"") || rest.starts_with("r#")) {
+        let hashes = rest[1..].chars().take_while(|c| *c == '#').count();
+        let open = 1 + hashes;
+        // A raw name such as r#type is no string.
+        return match rest[open..].starts_with('"') {
+            true => until(open + 1, &format!("\"{}", "#".repeat(hashes))),
+            false => 0,
+        };
+    }
+    if rest.starts_with('"') {
+        return quoted_length(rest, '"');
+    }
+    let mut chars = rest.chars().skip(1);
+    match (rest.starts_with('\''), chars.next(), chars.next()) {
+        (true, Some('\\'), _) | (true, Some(_), Some('\'')) => quoted_length(rest, '\''),
+        _ => 0,
+    }
+}
+
+fn quoted_length(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if c == quote => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// Names and keywords, with the number of their line.
+fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    code.lines().enumerate().flat_map(|(number, line)| {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .filter(|word| !word.is_empty())
+            .map(move |word| (number + 1, word))
+    })
+}
+
+/// The places where a word stands that is banned there.
+fn found(source: &Source, banned: impl Fn(&str) -> bool) -> Vec<String> {
+    let places = words(source.product()).filter(|(_, word)| banned(word));
+    places.map(|(line, word)| format!("{}:{line}: {word}", source.path)).collect()
+}
+
+fn assert_none(rule: &str, places: Vec<String>) {
+    assert!(places.is_empty(), "{rule}:\n{}", places.join("\n"));
+}
+
+/// What is behind `use` and whole paths that begin at the crate's root.
+fn imports(source: &Source) -> String {
+    let mut imports = String::new();
+    let code = source.product();
+    for (at, _) in code.match_indices("use ").chain(code.match_indices("crate::")) {
+        let end = code[at..].find([';', '(', ')', '=']).unwrap_or(code.len() - at);
+        imports += &code[at..at + end];
+        imports += "\n";
+    }
+    imports
+}
+
+#[test]
+fn shard_and_coordinator_never_import_each_other() {
+    for (room, other) in [("shard", "coordinator"), ("coordinator", "shard")] {
+        for source in rooms(&[room]) {
+            let imports = imports(&source);
+            let meets = words(&imports).any(|(_, word)| word == other);
+            assert!(!meets, "{} imports {other}; they meet in `bridge`", source.path);
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_know_no_runtime_socket_file_clock_or_chance() {
+    let all = sources("src");
+    for path in PURE {
+        let source = all.iter().find(|source| source.path == path).expect(path);
+        let banned =
+            ["monoio", "tokio", "rt", "sock", "socket2", "rustix", "fs", "File", "SystemTime"];
+        let places = found(source, |word| {
+            banned.contains(&word) || word.starts_with("Tcp") || word.starts_with("Udp")
+        });
+        assert_none("a pure room knows the world", places);
+        for call in ["Instant::now", "Rng::new", "fastrand::u", "fastrand::s", "elapsed()"] {
+            assert!(!source.product().contains(call), "{path}: {call} (time and chance are given)");
+        }
+    }
+}
+
+#[test]
+fn the_text_of_the_configuration_is_private_to_it() {
+    let config = rooms(&["config"]);
+    let root = config.iter().find(|source| source.path == "src/config.rs").unwrap();
+    assert!(root.code.lines().any(|line| line == "mod file;"), "config::file is not private");
+    for source in sources("src").iter().filter(|source| !source.is_in("config")) {
+        assert!(!source.code.contains("config::file"), "{} knows config::file", source.path);
+    }
+}
+
+#[test]
+fn monoio_is_named_in_rt_only() {
+    let mut seen = 0;
+    for source in sources("src") {
+        let places = found(&source, |word| word == "monoio");
+        match source.is_in("rt") {
+            true => seen += places.len(),
+            false => assert_none("monoio is named outside rt", places),
+        }
+    }
+    assert!(seen > 0, "the scan is blind: rt names monoio");
+}
+
+#[test]
+fn unsafe_lives_in_sock_and_rt_only() {
+    let mut seen = 0;
+    for source in sources("src") {
+        let places = found(&source, |word| word == "unsafe");
+        match source.is_in("rt") || source.is_in("sock") {
+            true => seen += places.len(),
+            false => assert_none("unsafe outside sock and rt", places),
+        }
+    }
+    assert!(seen > 0, "the scan is blind: rt has unsafe code");
+}
+
+#[test]
+fn a_shard_has_no_lock_no_arc_and_no_atomic_of_its_own() {
+    for source in rooms(&["shard"]) {
+        let banned = |word: &str| {
+            ["Mutex", "RwLock", "Arc", "Condvar"].contains(&word) || word.starts_with("Atomic")
+        };
+        assert_none("shared state in a shard", found(&source, banned));
+    }
+}
+
+/// The functions of a source that are longer than allowed.
+fn long_functions(source: &Source) -> Vec<String> {
+    let mut long = Vec::new();
+    for (at, _) in source.code.match_indices("fn ") {
+        let after_word = source.code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let name: String = source.code[at + 3..]
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
+        let Some(length) = body_end(&source.code[at..]) else { continue };
+        let lines = source.code[at..at + length].lines().count();
+        if !after_word && !name.is_empty() && lines > FUNCTION_LINES_MAX {
+            long.push(format!("{}: fn {name} has {lines} lines", source.path));
+        }
+    }
+    long
+}
+
+/// Where the body of the function ends that begins here; `None` for one without a body.
+fn body_end(code: &str) -> Option<usize> {
+    let mut depth = 0;
+    let mut nested: i32 = 0;
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' => nested += 1,
+            ')' | ']' => nested -= 1,
+            ';' if depth == 0 && nested == 0 => return None,
+            '{' => depth += 1,
+            '}' if depth == 1 => return Some(at + 1),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn functions_files_and_lines_stay_short() {
+    let mut broken = Vec::new();
+    let mut functions = 0;
+    for source in sources("src").iter().chain(&sources("tests")) {
+        functions += source.code.matches("fn ").count();
+        broken.extend(long_functions(source));
+        let product = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = product.lines().count();
+        if lines > FILE_LINES_MAX {
+            broken.push(format!("{}: {lines} lines without tests", source.path));
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            if line.chars().count() > LINE_WIDTH_MAX {
+                broken.push(format!("{}:{}: a line is too wide", source.path, number + 1));
+            }
+        }
+    }
+    assert!(functions > 300, "the scan is blind: {functions} functions");
+    assert_none("too long", broken);
+}
+
+#[test]
+fn the_scan_sees_what_it_should() {
+    let code = "fn a() { // }\n let x = \"}\"; let y = '}'; let z: &'static str = r#\"}\"#; }\n";
+    let stripped = without_comments(code);
+    assert_eq!(stripped.matches('}').count(), 1, "{stripped}");
+    assert_eq!(stripped.lines().count(), code.lines().count());
+    assert!(stripped.contains("'static str"));
+    assert_eq!(body_end(&stripped), Some(stripped.trim_end().len()));
+    assert_eq!(body_end("fn a(x: [u8; 3]);"), None);
+}
+
+/// Every dependency has a sentence right above it.
+#[test]
+fn every_crate_has_its_sentence() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut crates = 0;
+    let (mut in_dependencies, mut before) = (false, "");
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line.ends_with("dependencies]");
+        } else if in_dependencies && line.contains(" = ") {
+            crates += 1;
+            let sentence = before.starts_with("# ") && before.ends_with('.');
+            assert!(sentence, "no sentence above `{line}`");
+        }
+        before = line;
+    }
+    assert!(crates > 10, "the scan is blind: {crates} crates");
+}

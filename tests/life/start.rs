@@ -1,0 +1,164 @@
+//! How it starts, or does not.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::Command,
+};
+
+use crate::{
+    kit::{Config, Server, each_driver, peer, proxy::run_to_end, wait_until},
+    refuses,
+};
+
+fn ringway(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap()
+}
+
+/// 1. A process serves an address. 2. A second one with the same address does not start, exit code
+///    1, and its sentence names the address. 3. The first one still gets everything.
+#[test]
+fn a_second_instance_on_the_same_address_does_not_start() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let first = Config::new(driver).backend(server.address).start();
+        let edge = first.edge[0].to_string();
+        let second = Config::new(driver).listen(&[&edge]).backend(server.address);
+        let (code, stdout, stderr) = run_to_end(&second.text());
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains(&format!("cannot listen on {edge}")), "{stderr}");
+        (0..20).for_each(|_| peer::echo(&mut first.connect(), b"mine"));
+        first.wait_stats("twenty", |s| s.listener("accepted_total") == 20);
+    });
+}
+
+/// 1. The admin address is taken. 2. The process does not start, and its sentence names the
+///    address.
+#[test]
+fn an_admin_address_in_use_is_named() {
+    each_driver(|driver| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let text = Config::new(driver).backend(address).text().replace(
+            "[admin]\nlisten = \"127.0.0.1:0\"",
+            &format!("[admin]\nlisten = \"{address}\""),
+        );
+        let (code, stdout, stderr) = run_to_end(&text);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains(&format!("admin {address}")), "{stderr}");
+    });
+}
+
+/// 1. The file has two mistakes. 2. `run` prints both to stderr, `check` to stdout, exit code 1.
+#[test]
+fn a_bad_file_is_refused_with_every_problem() {
+    let text = "[runtime]\nshrads = 1\ndriver = \"kqueue\"\n\
+                [[listener]]\nname = \"edge\"\nlisten = [\"127.0.0.1:0\"]\npool = \"web\"\n\
+                [[pool]]\nname = \"web\"\n[[pool.backend]]\naddress = \"127.0.0.1:9\"\n";
+    let (code, stdout, stderr) = run_to_end(text);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("runtime.shrads") && stderr.contains("kqueue"), "{stderr}");
+}
+
+/// Exit codes: 0 good, 1 cannot start, 2 wrong usage; `--driver` does not exist.
+#[test]
+fn exit_codes_tell_usage_from_failure() {
+    let codes = [
+        (&["--version"][..], 0),
+        (&["run", "--config", "/nonexistent/config.toml"], 1),
+        (&["check", "--config", "/nonexistent/config.toml"], 1),
+        (&["run", "--driver", "epoll"], 2),
+        (&["--driver", "epoll"], 2),
+        (&["frobnicate"], 2),
+    ];
+    for (arguments, code) in codes {
+        let output = ringway(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+/// 1. The same file, valid. 2. `check` says so with exit code 0 and nothing on stdout.
+#[test]
+fn check_takes_the_shipped_file() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml");
+    let output = ringway(&["check", "--config", shipped]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert!(!output.stderr.is_empty());
+}
+
+/// 1. One listener has an IPv4 and an IPv6 address, both port 0. 2. The ready line and `/stats`
+///    show both with their ports. 3. Both are served.
+#[test]
+fn one_listener_serves_two_addresses_of_two_families() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver)
+            .shards(2)
+            .listen(&["127.0.0.1:0", "[::1]:0"])
+            .backend(server.address)
+            .start();
+        let [v4, v6] = proxy.edge[..] else { panic!("{}", proxy.ready_line) };
+        assert!(v4.is_ipv4() && v6.is_ipv6() && v4.port() != 0 && v6.port() != 0);
+        assert_eq!(proxy.ready_line, format!("ready admin={} edge={v4},{v6}\n", proxy.admin));
+        for address in [v4, v6] {
+            (0..10).for_each(|_| peer::echo(&mut peer::connect(address), b"hello"));
+        }
+        let addresses = &proxy.stats().0["listeners"][0]["addresses"];
+        let expected = serde_json::json!([v4.to_string(), v6.to_string()]);
+        assert_eq!(*addresses, expected);
+    });
+}
+
+/// 1. A listener on `[::]` and its backend on `[::1]`. 2. IPv6 clients are served, IPv4 ones are
+///    not let in by the back door.
+#[test]
+fn an_ipv6_listener_is_for_ipv6_only() {
+    each_driver(|driver| {
+        let server = Server::echo_at("[::1]:0".parse().unwrap());
+        let proxy = Config::new(driver).listen(&["[::]:0"]).backend(server.address).start();
+        let port = proxy.edge[0].port();
+        peer::echo(&mut peer::connect(format!("[::1]:{port}").parse().unwrap()), b"six");
+        assert!(refuses(SocketAddr::from(([127, 0, 0, 1], port))));
+    });
+}
+
+/// 1. Several shards share one port. 2. Over many connections each shard gets some.
+#[test]
+fn all_shards_share_the_port() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).shards(3).backend(server.address).start();
+        (0..200).for_each(|_| peer::echo(&mut proxy.connect(), b"hello"));
+        let stats = proxy.stats();
+        let shards = stats.0["shards"].as_array().unwrap();
+        assert_eq!(shards.len(), 3);
+        assert!(shards.iter().all(|shard| shard["accepted_total"].as_u64().unwrap() > 10));
+        assert_eq!(stats.shards("accepted_total"), 200);
+    });
+}
+
+/// 1. Two processes report every second, one in text and one in JSON. 2. The report line shows
+///    rates and percentiles. 3. Every line of the other one parses.
+#[test]
+fn the_report_line_comes_and_json_logs_are_json() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let config = Config::new(driver).backend(server.address);
+        let text = config.clone().log("report = \"1s\"").start();
+        let json = config.log("report = \"1s\"\nformat = \"json\"").start();
+        for proxy in [&text, &json] {
+            peer::echo(&mut proxy.connect(), b"something to report");
+            wait_until("a report", || proxy.stderr().contains("report"));
+        }
+        let report = text.stderr().lines().find(|l| l.contains("report")).unwrap().to_owned();
+        for part in ["listener=\"edge\"", "active=", "accepted_per_s=", "first_byte_p99_us="] {
+            assert!(report.contains(part), "no {part} in {report}");
+        }
+        let lines = json.stderr();
+        let parsed: Vec<serde_json::Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}")))
+            .collect();
+        assert!(parsed.len() >= 2, "{lines}");
+        assert!(parsed.iter().all(|line| line["timestamp"].is_string()), "{lines}");
+    });
+}
