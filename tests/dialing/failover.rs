@@ -182,7 +182,7 @@ fn a_client_that_is_gone_before_it_is_served_is_a_client_reset() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy = Config::new(driver).backend(hand.address()).start();
-        proxy.signal(Signal::STOP);
+        proxy.stand_still();
         let mut client = proxy.connect();
         std::io::Write::write_all(&mut client, b"bye").unwrap();
         wait_until("the bytes at the proxy", || ringway::sock::unsent(&client) == 0);

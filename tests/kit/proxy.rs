@@ -77,7 +77,11 @@ fn spawn(binary: &Path, folder: &Folder, text: &str, as_nobody: bool) -> Child {
     if as_nobody {
         command.uid(NOBODY).gid(NOBODY);
     }
-    command.spawn().unwrap()
+    // A copy that was just written is busy while any fork of another test holds it open.
+    wait_for("the binary to be free to run", || match command.spawn() {
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+        spawned => Some(spawned.unwrap()),
+    })
 }
 
 /// Reads a stream on a thread; the last reference but ours goes with its end.
@@ -186,6 +190,18 @@ impl Proxy {
 
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Stops the process, and waits until each of its threads stands still.
+    pub fn stand_still(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        super::wait_until("all threads to stand still", || {
+            fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+                stat.rsplit_once(") ").unwrap().1.starts_with('T')
+            })
+        });
     }
 
     /// Waits for the end of the process.

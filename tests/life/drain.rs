@@ -162,7 +162,7 @@ fn clients_queued_when_sigterm_comes_are_served() {
     each_driver(|driver| {
         let server = Server::echo();
         let mut proxy = Config::new(driver).shards(2).backend(server.address).start();
-        proxy.signal(Signal::STOP);
+        proxy.stand_still();
         let mut clients: Vec<TcpStream> = (0..200).map(|_| proxy.connect()).collect();
         clients.iter_mut().for_each(|client| client.write_all(b"queued").unwrap());
         proxy.signal(Signal::TERM);

@@ -90,7 +90,7 @@ fn two_fins_in_one_turn_count_as_the_clients() {
         let (mut client, mut server) = pair(&proxy, &hand);
         peer::pass(&mut client, &mut server, b"there");
         peer::pass(&mut server, &mut client, b"here");
-        proxy.signal(Signal::STOP);
+        proxy.stand_still();
         peer::finish(&server);
         peer::finish(&client);
         crate::kit::wait_until("both FINs at the proxy", || {
@@ -139,7 +139,7 @@ fn data_and_reset_that_come_together_are_passed_on_in_order() {
             let (proxy, hand) = proxy_and_hand(driver, line);
             let (mut one, mut other) = first.pair(&proxy, &hand);
             peer::pass(&mut one, &mut other, b"settled");
-            proxy.signal(Signal::STOP);
+            proxy.stand_still();
             let last_words = vec![b'x'; 50_000];
             one.write_all(&last_words).unwrap();
             peer::reset_after_delivery(one);
