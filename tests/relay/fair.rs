@@ -71,7 +71,9 @@ fn a_saturated_shard_delays_neither_a_new_client_nor_a_timer() {
             let after = proxy.wait_stats("the idle timeout", |s| s.ended_in_all() > 20);
             let moved = after.listener("bytes_down_total") - before.listener("bytes_down_total");
             assert!(moved > 16 << 20, "bulk stood still: {moved}");
-            assert_eq!(after.ended("idle_timeout"), 1);
+            assert_eq!(after.ended("idle_timeout"), 1, "a busy stream was taken for an idle one");
+            let turn_max = Duration::from_micros(after.shards("turn_max_us"));
+            assert!(turn_max < Duration::from_millis(500), "a turn of {turn_max:?} ({splice})");
             bulk.finish();
         }
     });
