@@ -78,8 +78,8 @@ fn look_at(shard: &Shard, conn: &Conn) {
     }
 }
 
-/// One step is added to each deadline, because the clock of the last byte may be that old: a timeout
-/// is never early.
+/// One step is added to each deadline, because the clock of the last byte may be that old: a
+/// timeout is never early.
 fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason> {
     let over = |limit: Option<Duration>| {
         limit.is_some_and(|limit| u128::from(still_ms) >= (limit + STEP_MAX).as_millis())
