@@ -180,10 +180,10 @@ mod tests {
         let refused = Limits::fit(&config("max_connections = 9999"), &host(1024)).unwrap_err();
         assert_eq!(
             refused,
-            "runtime.max_connections = 9999: needs 20378 open files (2 x 9999 sockets + 256 \
-             reserved + 124 for pipes), the limit is 1024 (write at most 322 or \"auto\", or raise \
+            "runtime.max_connections = 9999: needs 20382 open files (2 x 9999 sockets + 256 \
+             reserved + 128 for pipes), the limit is 1024 (write at most 320 or \"auto\", or raise \
              the limit with ulimit -n)"
         );
-        assert!(Limits::fit(&config("max_connections = 322"), &host(1024)).is_ok());
+        assert!(Limits::fit(&config("max_connections = 320"), &host(1024)).is_ok());
     }
 }

@@ -19,7 +19,7 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::atomic::Ordering,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use slab::Slab;
@@ -55,8 +55,9 @@ pub struct Shard {
     /// Given up to refuse a client when no descriptor is left.
     spare: RefCell<Option<OwnedFd>>,
     listening: RefCell<Vec<(usize, Socket)>>,
-    started: Instant,
-    clock_ms: Cell<u64>,
+    /// The shard's clock, and when it last moved.
+    clock: Cell<Duration>,
+    ticked: Cell<Instant>,
 }
 
 /// Runs a shard on the calling thread until the process ends. `on_start` gets its bell once it
@@ -126,8 +127,8 @@ impl Shard {
             recorded: Cell::new(false),
             spare: RefCell::new(accept::spare().ok()),
             listening: RefCell::default(),
-            started: Instant::now(),
-            clock_ms: Cell::new(0),
+            clock: Cell::default(),
+            ticked: Cell::new(Instant::now()),
         }
     }
 
@@ -144,14 +145,16 @@ impl Shard {
         &self.bridge.boards.shards[self.id]
     }
 
-    /// Milliseconds since the shard started, as of the last tick.
+    /// Milliseconds that the shard has run, as of the last tick.
     fn clock_ms(&self) -> u64 {
-        self.clock_ms.get()
+        self.clock.get().as_millis() as u64
     }
 
     /// Moves the clock and, when the coordinator has sent empty histograms, exchanges ours.
     fn tick(&self) {
-        self.clock_ms.set(self.started.elapsed().as_millis() as u64);
+        let now = Instant::now();
+        let passed = (now - self.ticked.replace(now)).min(sweep::STEP_MAX);
+        self.clock.set(self.clock.get() + passed);
         if !self.recorded.get() || !self.board().filled.is_empty() {
             return;
         }

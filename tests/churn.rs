@@ -132,11 +132,7 @@ fn after_a_churn_nothing_is_left() {
     each_driver_alone(|driver| {
         let (seed, echoes) = (Seed::new(), Echoes::start(2 * CLIENTS as usize));
         let proxy = Config::new(driver).shards(2).backend(echoes.address).start();
-        let mut descriptors = 0;
-        kit::wait_until("a quiet process", || {
-            let before = std::mem::replace(&mut descriptors, proxy.descriptors());
-            before == descriptors
-        });
+        let descriptors = proxy.settled_descriptors();
         let resets = churn(proxy.edge[0], connections, &seed);
         assert!(resets > 0 && resets < connections / 5, "{resets} of {connections}");
         let stats = proxy.wait_stats("nothing left", |s| nothing_is_left(&proxy, s, descriptors));

@@ -19,6 +19,10 @@ use crate::{
 /// How often the shard's clock moves and histograms are exchanged.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// The most the clock moves in one tick. A process that was stopped has not seen its connections
+/// silent: they could not have moved.
+pub const STEP_MAX: Duration = TICK.saturating_mul(4);
+
 /// A pass is made at least this often, and eight times within the shortest timeout.
 const PASS_MAX: Duration = Duration::from_secs(1);
 
@@ -74,11 +78,11 @@ fn look_at(shard: &Shard, conn: &Conn) {
     }
 }
 
-/// One tick is added to each deadline, because the clock of the last byte may be a tick old:
-/// a timeout is never early.
+/// One step is added to each deadline, because the clock of the last byte may be that old: a
+/// timeout is never early.
 fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason> {
     let over = |limit: Option<Duration>| {
-        limit.is_some_and(|limit| u128::from(still_ms) >= (limit + TICK).as_millis())
+        limit.is_some_and(|limit| u128::from(still_ms) >= (limit + STEP_MAX).as_millis())
     };
     match phase {
         Phase::HalfClosed if over(listener.half_close_timeout) => Some(EndReason::HalfCloseTimeout),

@@ -230,6 +230,18 @@ impl Proxy {
         (0..4).map(look).min().unwrap()
     }
 
+    /// Open descriptors once their number stays the same: connections that are over are closed.
+    pub fn settled_descriptors(&self) -> usize {
+        const LOOKS: usize = 20;
+        let (mut same, mut before) = (0, 0);
+        wait_for("a number of descriptors that stays", || {
+            let now = self.descriptors();
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+            (same == LOOKS).then_some(now)
+        })
+    }
+
     /// CPU time of the process, user and system.
     pub fn cpu_time(&self) -> Duration {
         let pid = self.pid().as_raw_nonzero();

@@ -66,11 +66,11 @@ fn metrics_as_classic_text() {
             .collect();
         for (series, _) in &samples {
             let name = series.split('{').next().unwrap();
-            let of = |family: &&str| {
-                name.strip_prefix(*family)
+            let of = |family: &str| {
+                name.strip_prefix(family)
                     .is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
             };
-            assert!(families.iter().any(|family| of(&family)), "no family for {series}");
+            assert!(families.iter().any(|family| of(family)), "no family for {series}");
         }
         assert!(!page.body.contains("# EOF") && !page.body.contains("# UNIT"));
         let of_edge = |name: &str| value(&samples, &format!("{name}{{listener=\"edge\"}}"));

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    kit::{Config, End, Hand, Proxy, Server, each_driver, peer, wait_until},
+    kit::{Blackhole, Config, End, Hand, Proxy, Server, each_driver, peer, wait_until},
     refuses, settled_pair,
 };
 
@@ -65,8 +65,8 @@ fn an_idle_process_ends_at_once() {
     });
 }
 
-/// 1. A silent connection, one that is half-closed and one that is being dialed outlive
-///    `drain_timeout`. 2. All are reset and recorded as `drained`. 3. Exit code 0.
+/// 1. A silent connection and one that is half-closed outlive `drain_timeout`. 2. Both are reset
+///    and recorded as `drained`. 3. Exit code 0.
 #[test]
 fn what_outlives_the_drain_timeout_is_cut() {
     each_driver(|driver| {
@@ -87,7 +87,26 @@ fn what_outlives_the_drain_timeout_is_cut() {
     });
 }
 
-/// 1. A connection is open when SIGTERM comes, there is half a minute. 2. A second signal cuts at
+/// 1. A dial that nobody answers outlives `drain_timeout`. 2. Its client is reset, as `drained`.
+#[test]
+fn a_dial_that_outlives_the_drain_timeout_is_cut() {
+    each_driver(|driver| {
+        let hole = Blackhole::new();
+        let mut proxy = Config::new(driver)
+            .runtime("drain_timeout = \"300ms\"")
+            .pool("connect_timeout = \"10m\"")
+            .backend(hole.address)
+            .start();
+        let mut client = proxy.connect();
+        proxy.wait_stats("a dial in flight", |s| s.backend(0, "connections_active") == 1);
+        proxy.signal(Signal::TERM);
+        assert_eq!(peer::end_of(&mut client), End::Reset);
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+        assert_last_words(&mut proxy, "\"drained\":1");
+    });
+}
+
+/// 1. A connection is open when SIGTERM comes, there are ten minutes. 2. A second signal cuts at
 ///    once.
 #[test]
 fn a_second_signal_cuts_at_once() {

@@ -1,6 +1,11 @@
 //! Connections that fell silent.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
 
 use crate::{
     kit::{Config, End, Hand, each_driver, peer},
@@ -102,6 +107,30 @@ fn timeouts_of_zero_are_off() {
         assert_eq!(peer::end_of(&mut server), End::Fin);
         crate::kit::pause(Duration::from_secs(2));
         peer::pass(&mut server, &mut client, b"still there");
+        assert_eq!(proxy.stats().ended_in_all(), 0);
+    });
+}
+
+/// 1. The process stands still for longer than `idle_timeout`, while a client sends. 2. It goes on.
+/// 3. The bytes arrive, and the connection is not taken for a silent one: nobody could have moved
+///    a byte meanwhile.
+#[test]
+fn time_in_which_the_process_stood_still_is_no_silence() {
+    each_driver(|driver| {
+        let hand = Hand::new();
+        let proxy =
+            Config::new(driver).listener("idle_timeout = \"1s\"").backend(hand.address()).start();
+        let (mut client, mut server) = settled_pair(&proxy, &hand);
+        proxy.signal(Signal::STOP);
+        client.write_all(b"are you there?").unwrap();
+        crate::kit::pause(Duration::from_secs(3));
+        proxy.signal(Signal::CONT);
+        peer::expect(&mut server, b"are you there?");
+        for _ in 0..10 {
+            peer::pass(&mut client, &mut server, b"ping");
+            peer::pass(&mut server, &mut client, b"pong");
+            crate::kit::pause(Duration::from_millis(50));
+        }
         assert_eq!(proxy.stats().ended_in_all(), 0);
     });
 }

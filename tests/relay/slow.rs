@@ -100,23 +100,30 @@ fn in_parts(mut stalled: Vec<Stalled>, parts: usize) -> Vec<thread::JoinHandle<(
 #[test]
 fn a_reset_towards_a_side_that_does_not_read_ends_in_time() {
     each_driver(|driver| {
-        for (from_client, splice) in [(true, "on"), (true, "off"), (false, "on"), (false, "off")] {
-            let seed = Seed::new();
-            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
-            let (client, server) = pair(&proxy, &hand);
-            let (mut one, mut other, reason) = match from_client {
-                true => (client, server, "client_reset"),
-                false => (server, client, "server_reset"),
-            };
-            peer::write_until_full(&mut one, &mut seed.rng(0));
-            peer::reset(one);
-            let reset_at = Instant::now();
-            proxy.wait_ended_only(reason, 1);
-            let took = reset_at.elapsed();
-            assert!(took < Duration::from_secs(12), "{took:?}");
-            assert_eq!(peer::read_to_end(&mut other).end, End::Reset);
-        }
+        let cases = [(true, "on"), (true, "off"), (false, "on"), (false, "off")];
+        thread::scope(|scope| {
+            for (from_client, splice) in cases {
+                scope.spawn(move || reset_towards_silence(driver, from_client, splice));
+            }
+        });
     });
+}
+
+fn reset_towards_silence(driver: &'static str, from_client: bool, splice: &str) {
+    let seed = Seed::new();
+    let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+    let (client, server) = pair(&proxy, &hand);
+    let (mut one, mut other, reason) = match from_client {
+        true => (client, server, "client_reset"),
+        false => (server, client, "server_reset"),
+    };
+    peer::write_until_full(&mut one, &mut seed.rng(0));
+    peer::reset(one);
+    let reset_at = Instant::now();
+    proxy.wait_ended_only(reason, 1);
+    let took = reset_at.elapsed();
+    assert!(took < Duration::from_secs(12), "{reason}, splice {splice}: {took:?}");
+    assert_eq!(peer::read_to_end(&mut other).end, End::Reset);
 }
 
 /// 1. A client sends a little to a server that takes in less, and resets: all of it has left the
