@@ -32,10 +32,15 @@ use crate::{
 
 /// What a shard is given to start with.
 pub struct Setup {
+    /// From 0; its place in the boards.
     pub id: usize,
+    /// What it shares with the coordinator.
     pub bridge: &'static Bridge,
+    /// Chosen once for all shards.
     pub driver: Driver,
+    /// Pipes it may open.
     pub pipes_max: u32,
+    /// Bytes of each.
     pub pipe_size: usize,
     /// Listening sockets, each with the index of its listener.
     pub listeners: Vec<(usize, OwnedFd)>,
@@ -54,8 +59,10 @@ pub struct Shard {
     recorded: Cell<bool>,
     /// Given up to refuse a client when no descriptor is left.
     spare: RefCell<Option<OwnedFd>>,
+    /// Each with the index of its listener; empty once the shard has stopped accepting.
     listening: RefCell<Vec<(usize, Socket)>>,
     started: Instant,
+    /// Milliseconds since `started`, as of the last tick.
     clock_ms: Cell<u64>,
 }
 
@@ -168,7 +175,7 @@ impl Shard {
         self.recorded.set(true);
     }
 
-    /// One more than the highest place in the table that may be taken.
+    /// At least one more than the highest place that is taken: the table never shrinks.
     fn table_len(&self) -> usize {
         self.table.borrow().capacity()
     }
