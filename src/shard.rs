@@ -1,7 +1,7 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
-//! A connection goes through the files of this folder in this order: [`accept`], [`pick`],
-//! [`dial`], [`relay`], [`record`]. Nothing here blocks, locks, allocates per message or waits for
+//! A connection goes through the files of this folder in this order: `accept`, `pick`,
+//! `dial`, `relay`, `record`. Nothing here blocks, locks, allocates per message or waits for
 //! the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
