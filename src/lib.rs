@@ -40,7 +40,7 @@
 //! * `shard` and `coordinator` do not import each other; they meet in `bridge`.
 //! * A shard takes no lock and never waits for the coordinator. If the coordinator stalls, traffic
 //!   goes on; health, gathering and the admin endpoint stand still.
-//! * A counter has one writer. The exceptions are the two places counters of an accept
+//! * A counter has one writer. The exceptions are the two gates that a client passes
 //!   ([`counter::Gate`]), which all shards share because a limit has to be exact.
 //! * Each accepted connection is recorded exactly once, with exactly one
 //!   [`EndReason`](bridge::EndReason): accepted = active + sum of ends.
