@@ -24,6 +24,7 @@ use crate::counter::Gate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Health {
+    /// Proven, or not yet disproven.
     Healthy,
     /// The active check says so.
     Unhealthy,
@@ -67,6 +68,7 @@ impl HealthBoard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
+    /// Accepting and ready.
     Running,
     /// Not ready, still accepting: load balancers before us need a moment.
     Leaving,
@@ -91,16 +93,22 @@ impl Phase {
 pub struct Gates {
     /// Over all listeners.
     pub runtime: Gate,
+    /// One per listener, in the order of the plan.
     pub listeners: Vec<Gate>,
 }
 
 /// Both sides' view of each other.
 #[derive(Debug)]
 pub struct Bridge {
+    /// Down: what the configuration means. Never changes.
     pub plan: Plan,
+    /// Down: one word per backend.
     pub health: HealthBoard,
+    /// Places for connections; the one thing that shards write together.
     pub gates: Gates,
+    /// Up: what each shard counts.
     pub boards: Boards,
+    /// Down: only ever grows.
     phase: AtomicU8,
 }
 

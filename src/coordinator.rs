@@ -1,7 +1,8 @@
 //! THE CONTROL PLANE: one thread that checks backends, gathers what the shards counted, answers the
 //! admin endpoint and follows signals.
 //!
-//! It owns no connection and touches no byte of traffic. If it stalls or dies, traffic goes on.
+//! It owns no connection and touches no byte of traffic. If it stalls, traffic goes on; it runs on
+//! the main thread, so when it returns the process ends.
 
 mod admin;
 mod check;
@@ -28,14 +29,19 @@ use crate::{
 
 /// What the coordinator is given to start with.
 pub struct Setup {
+    /// The configuration in force.
     pub config: Config,
+    /// What it shares with the shards.
     pub bridge: &'static Bridge,
+    /// What the shards wait with, and why.
     pub driver: Choice,
+    /// What fits this host.
     pub limits: Limits,
     /// One per shard.
     pub bells: Vec<Bell>,
     /// The addresses each listener is bound to, in the order of the plan.
     pub bound: Vec<Vec<SocketAddr>>,
+    /// Counts log lines that were dropped.
     pub lost_lines: LostLines,
 }
 

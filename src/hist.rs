@@ -115,14 +115,23 @@ impl Latency {
 /// `P` of the contract: all zeros when nothing was recorded. Microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
+    /// Values recorded, clamped ones included.
     pub count: u64,
+    /// The smallest.
     pub min_us: u64,
+    /// Rounded to a tenth.
     pub mean_us: f64,
+    /// Half are at most this.
     pub p50_us: u64,
+    /// 90 % are at most this.
     pub p90_us: u64,
+    /// 99 %.
     pub p99_us: u64,
+    /// 99.9 %.
     pub p999_us: u64,
+    /// 99.99 %.
     pub p9999_us: u64,
+    /// The largest, clamped to the range.
     pub max_us: u64,
 }
 

@@ -1,5 +1,55 @@
-//! Ringway: an edge load balancer and sidecar proxy for Linux.
-#![allow(missing_docs)]
+//! Ringway: an edge TCP load balancer for Linux, on io_uring or epoll, one shard per core.
+//!
+//! This page is the tour: the threads, the modules in reading order, and what always holds. The
+//! longer walk, with the files that a connection goes through, is `docs/architecture.md`.
+//!
+//! # Threads
+//!
+//! ```text
+//!  main thread: reads the file, binds, starts the rest, then is
+//!  THE COORDINATOR (tokio, one thread): health checks, gathering, admin endpoint, signals
+//!       |  plan, health of backends, phase,       ^  counters, in-flight counts,
+//!       v  empty histograms, bell                 |  filled histograms, state
+//!  ------------------------------ the bridge (plain memory) ------------------------------
+//!       v                                         |
+//!  ringway-shard-0 .. ringway-shard-N (monoio, one thread each, pinned): THE DATA PLANE
+//!       listen -> accept -> pick -> dial -> relay -> record
+//!
+//!  ringway-log: writes log lines to stderr, so that nobody else waits for it
+//! ```
+//!
+//! # Modules, in reading order
+//!
+//! 1. [`cli`] is the command line; [`run`] goes from a file to a serving process.
+//! 2. [`config`] is the meaning of the file, and every sentence that is said when it is wrong;
+//!    [`limits`] is what of it fits this host.
+//! 3. [`bridge`] is the only door between the two planes: what goes down, what comes up, and the
+//!    closed sets of words (why a connection ended, why a dial failed).
+//! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, pick, dial, relay,
+//!    record; beside them the connection itself, the sweep over deadlines, and the drain.
+//! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes. It alone
+//!    names monoio. [`sock`] is the system calls under it.
+//! 6. [`coordinator`] is the control plane: checks, gathering, `/stats`, `/metrics`, signals.
+//! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
+//!    [`log`](mod@log) is where lines go.
+//! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
+//!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
+//!
+//! # What always holds
+//!
+//! * `shard` and `coordinator` do not import each other; they meet in `bridge`.
+//! * A shard takes no lock and never waits for the coordinator. If the coordinator stalls, traffic
+//!   goes on; health, gathering and the admin endpoint stand still.
+//! * A counter has one writer. The exceptions are the two gates that a client passes
+//!   ([`counter::Gate`]), which all shards share because a limit has to be exact.
+//! * Each accepted connection is recorded exactly once, with exactly one
+//!   [`EndReason`](bridge::EndReason): accepted = active + sum of ends.
+//! * A connection that waits for its source holds neither buffer nor pipe; one that waits for its
+//!   sink holds at most one of them per direction.
+//! * A pipe is drained before it is refilled, before an end of stream counts, and before it goes
+//!   back; one with bytes left in it is closed.
+//! * No byte that was read is dropped unless its sink is gone or we ended the connection.
+//! * Everything is bounded; [`limits`] lists the bounds and what happens at each.
 
 pub mod args;
 pub mod backend;

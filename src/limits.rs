@@ -10,7 +10,7 @@
 //! | health checks at once | the next one waits |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
-//! Pure: what the host has comes in as [`Host`].
+//! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
 
 use crate::config::{Auto, Config};
 
@@ -60,9 +60,11 @@ pub struct Host {
 /// What the process will allow itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Threads that carry traffic.
     pub shards: usize,
     /// Connections over all listeners.
     pub max_connections: u32,
+    /// Pipes each shard may open.
     pub pipes_per_shard: u32,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Everything above is written against these verbs, which say nothing of how the kernel is asked:
 //! [`spawn`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt, accept,
-//! connect, recv, send, splice) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
+//! connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
 //! a listener, a backend or a connection is.
 //!
 //! Rules that keep the known faults of the engine out of our path (each measured or read in its
@@ -81,8 +81,9 @@ pub struct Setup {
     pub driver: Driver,
     /// How full this shard's pools are, for everybody to read.
     pub meters: &'static Meters,
-    /// Pipes this shard may open, and the size of each in bytes.
+    /// Pipes this shard may open.
     pub pipes_max: u32,
+    /// Bytes of each.
     pub pipe_size: usize,
 }
 
@@ -97,8 +98,8 @@ impl Bell {
     }
 }
 
-/// Runs a shard's tasks on this thread until `main` is done. `ready` gets the bell first;
-/// `on_ring` runs on the shard after each ring.
+/// Runs a shard's tasks on this thread until the task that `main` makes of the shard's bell is done.
+/// Somebody has to [`answer_bell`], or no [`turn`] ever ends.
 ///
 /// # Errors
 /// The driver or the doorbell could not be made.

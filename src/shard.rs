@@ -1,7 +1,7 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
-//! A connection goes through the files of this folder in this order: [`accept`], [`pick`],
-//! [`dial`], [`relay`], [`record`]. Nothing here blocks, locks, allocates per message or waits for
+//! A connection goes through the files of this folder in this order: `accept`, `pick`,
+//! `dial`, `relay`, `record`. Nothing here blocks, locks, allocates per message or waits for
 //! the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
@@ -32,10 +32,15 @@ use crate::{
 
 /// What a shard is given to start with.
 pub struct Setup {
+    /// From 0; its place in the boards.
     pub id: usize,
+    /// What it shares with the coordinator.
     pub bridge: &'static Bridge,
+    /// Chosen once for all shards.
     pub driver: Driver,
+    /// Pipes it may open.
     pub pipes_max: u32,
+    /// Bytes of each.
     pub pipe_size: usize,
     /// Listening sockets, each with the index of its listener.
     pub listeners: Vec<(usize, OwnedFd)>,
@@ -54,6 +59,7 @@ pub struct Shard {
     recorded: Cell<bool>,
     /// Given up to refuse a client when no descriptor is left.
     spare: RefCell<Option<OwnedFd>>,
+    /// Each with the index of its listener; empty once the shard has stopped accepting.
     listening: RefCell<Vec<(usize, Socket)>>,
     /// The shard's clock, and when it last moved.
     clock: Cell<Duration>,
@@ -171,7 +177,7 @@ impl Shard {
         self.recorded.set(true);
     }
 
-    /// One more than the highest place in the table that may be taken.
+    /// At least one more than the highest place that is taken: the table never shrinks.
     fn table_len(&self) -> usize {
         self.table.borrow().capacity()
     }

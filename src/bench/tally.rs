@@ -160,7 +160,7 @@ impl Tally {
         Kind::ALL.into_iter().zip(self.failed).filter(|(_, count)| *count > 0)
     }
 
-    /// The object of `bench --json`, as DESIGN.md names it.
+    /// The object of `bench --json`.
     pub fn to_json(&self, mode: &str, seconds: f64) -> Value {
         let failed: Map<String, Value> =
             self.failures().map(|(kind, count)| (kind.name().to_owned(), json!(count))).collect();

@@ -17,6 +17,7 @@ use crate::{
 /// One shard's counters of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerBoard {
+    /// Every successful accept.
     pub accepted: Counter,
     refused: [Counter; Refusal::ALL.len()],
     ended: [Counter; EndReason::ALL.len()],
@@ -43,6 +44,7 @@ impl ListenerBoard {
 /// One shard's counters of one backend.
 #[derive(Debug, Default)]
 pub struct BackendBoard {
+    /// Dials that succeeded.
     pub established: Counter,
     failures: [Counter; Failure::ALL.len()],
     bytes: [Counter; Direction::ALL.len()],
@@ -105,7 +107,9 @@ impl InFlight {
 /// All histograms of one shard, exchanged whole.
 #[derive(Debug)]
 pub struct Histograms {
+    /// In the order of the plan.
     pub listeners: Vec<ListenerLatency>,
+    /// In the order of the plan.
     pub backends: Vec<BackendLatency>,
 }
 
@@ -200,7 +204,9 @@ impl BackendLatency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ShardState {
+    /// Its thread may not run yet.
     Starting,
+    /// Its listeners accept.
     Serving,
     /// No listener and no connection left.
     Done,
@@ -216,8 +222,11 @@ pub struct ShardBoard {
     /// Its kernel thread, for reading its CPU time; 0 before it runs.
     pub tid: AtomicU32,
     state: AtomicU8,
+    /// In the order of the plan.
     pub listeners: Vec<CachePadded<ListenerBoard>>,
+    /// In the order of the plan.
     pub backends: Vec<CachePadded<BackendBoard>>,
+    /// What its runtime counts: turns, pipes, buffers.
     pub meters: &'static rt::Meters,
     /// Pauses of accepting because no descriptor was left.
     pub accept_pauses: Counter,
@@ -276,7 +285,9 @@ impl ListenerBoard {
 /// All shards' boards, and what they share.
 #[derive(Debug)]
 pub struct Boards {
+    /// One per shard.
     pub shards: Vec<ShardBoard>,
+    /// One row per shard, one count per backend.
     pub in_flight: InFlight,
 }
 

@@ -9,36 +9,54 @@ pub use crate::config::{Balance, Splice};
 /// number names a backend everywhere.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// In the order of the file.
     pub listeners: Vec<Listener>,
+    /// In the order of the file.
     pub pools: Vec<Pool>,
+    /// Pool by pool, in the order of the file.
     pub backends: Vec<Backend>,
 }
 
+/// What a shard needs to know of a listener; its addresses stay with those who bind them.
 #[derive(Clone, Debug)]
 pub struct Listener {
+    /// Unique among listeners.
     pub name: String,
     /// Index into [`Plan::pools`].
     pub pool: usize,
+    /// No byte in either direction for this long ends a connection; `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// The same once one direction has ended; `None`: never.
     pub half_close_timeout: Option<Duration>,
+    /// Whether bytes go through a pipe.
     pub splice: Splice,
 }
 
+/// What a shard needs to know of a pool.
 #[derive(Clone, Debug)]
 pub struct Pool {
+    /// Unique among pools.
     pub name: String,
+    /// How a backend is chosen.
     pub balance: Balance,
+    /// Of one dial. Positive.
     pub connect_timeout: Duration,
+    /// Dials for one connection, the first one included. At least 1.
     pub max_attempts: u32,
     /// Its part of [`Plan::backends`].
     pub backends: Range<usize>,
 }
 
+/// What a shard needs to know of a backend.
 #[derive(Clone, Debug)]
 pub struct Backend {
+    /// Unique within its pool.
     pub name: String,
+    /// Where it is dialed.
     pub address: SocketAddr,
+    /// Its share; 0 takes no connections.
     pub weight: u32,
+    /// Lower first.
     pub priority: u32,
 }
 

@@ -4,7 +4,9 @@
 /// Which of the two sockets of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
+    /// The socket that was accepted.
     Client,
+    /// The socket that was dialed.
     Server,
 }
 
@@ -51,7 +53,9 @@ impl Direction {
 /// How bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
+    /// Through a buffer of ours.
     Copied,
+    /// Through a pipe, inside the kernel.
     Spliced,
 }
 
@@ -71,23 +75,41 @@ impl Path {
 /// Why a connection ended; exactly one for each accepted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
+    /// Both sides finished, the client first.
     ClientFin,
+    /// Both sides finished, the server first.
     ServerFin,
+    /// The client reset it, also while we were dialing.
     ClientReset,
+    /// The server reset it.
     ServerReset,
+    /// All dials failed, the last one was refused.
     ConnectRefused,
+    /// All dials failed, the last one was not answered within `connect_timeout`.
     ConnectTimeout,
+    /// All dials failed, the last one found no route or no host.
     ConnectUnreachable,
+    /// All dials failed, the last one for want of a local port, descriptor, memory or permission.
     ConnectLocal,
+    /// No backend could be tried.
     NoBackend,
+    /// No byte in either direction for `idle_timeout`.
     IdleTimeout,
+    /// One direction ended, the other silent for `half_close_timeout`.
     HalfCloseTimeout,
+    /// Not given yet: connections have no maximum age.
     MaxAge,
+    /// Cut at the end of a drain.
     Drained,
+    /// Refused before a pick; [`Refusal`] says why.
     Overload,
+    /// Not given yet: backends stay for the life of the process.
     BackendRemoved,
+    /// Not given yet: there is no planned mischief.
     Chaos,
+    /// Not given yet: TCP has no protocol to break.
     ProtocolError,
+    /// A relay was over without a reason: a bug of ours.
     InternalError,
 }
 
@@ -193,10 +215,13 @@ impl Refusal {
 /// What went wrong with a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// The dial was refused, or failed in a way no other word names.
     Refused,
+    /// The dial was not answered within `connect_timeout`.
     Timeout,
+    /// No route to the host, or it is down.
     Unreachable,
-    /// Our own fault: no local port, no descriptor.
+    /// Our own fault: no local port, descriptor, memory or permission.
     Local,
     /// Reset before it sent anything.
     ResetBeforeFirstByte,

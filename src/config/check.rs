@@ -1,4 +1,4 @@
-//! The meaning of every key: from the tables of the file to a [`Config`] that cannot be wrong.
+//! The meaning of every key: from the tables of the file to a `Config` that cannot be wrong.
 //!
 //! Reading goes on after a problem, with the default in the bad value's place, so that all
 //! problems are found at once; the result counts only where none was.

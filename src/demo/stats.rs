@@ -13,7 +13,7 @@ use crate::{args, bench::Percentiles};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is shown of `/stats`; names as in DESIGN.md.
+/// What is shown of `/stats`, by its names there.
 #[derive(Debug, Default, Deserialize)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Stats {

@@ -11,7 +11,9 @@ const RING_ENTRIES: u32 = 1024;
 /// A kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
+    /// A ring per shard.
     IoUring,
+    /// An epoll per shard: the same product where there is no ring.
     Epoll,
 }
 
@@ -28,6 +30,7 @@ impl Driver {
 /// What was chosen, and why where that is not obvious.
 #[derive(Clone, Debug)]
 pub struct Choice {
+    /// For all shards.
     pub driver: Driver,
     /// Empty when io_uring was free to be chosen and was.
     pub reason: String,

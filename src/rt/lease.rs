@@ -95,9 +95,11 @@ impl Drop for Chunk {
 /// What one [`pass_on`] came to.
 #[derive(Debug)]
 pub enum Passed {
-    /// That many bytes reached the sink; `drained` when the source had no more.
+    /// Bytes reached the sink.
     Bytes {
+        /// At least 1.
         sent: usize,
+        /// True exactly when the source had no more.
         drained: bool,
     },
     /// The source ended.
@@ -106,8 +108,9 @@ pub enum Passed {
     SourceEmpty,
     /// The sink takes nothing now; the bytes are still in the source.
     SinkFull,
-    /// The source or the sink was reset.
+    /// The source was reset.
     SourceReset,
+    /// The sink was reset, or nobody reads it any more.
     SinkReset,
 }
 

@@ -18,10 +18,13 @@ const MARK_AGE: Duration = Duration::from_micros(500);
 pub struct Meters {
     /// Longest turn since the start, in microseconds of the shard's own CPU time.
     pub turn_max_us: Counter,
+    /// Pipes open, lent or not.
     pub pipes_open: Gauge,
+    /// Pipes lent to a direction.
     pub pipes_in_use: Gauge,
     /// Times a direction wanted a pipe and copied because none was left.
     pub pipes_dry: Counter,
+    /// Buffers lent to a direction.
     pub chunks_in_use: Gauge,
     /// Times a direction passed bytes on by peeking because no buffer was left.
     pub chunks_dry: Counter,

@@ -73,7 +73,8 @@ fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd) {
     };
     let client = match Socket::adopt(fd) {
         Ok(client) => client,
-        // Only when the kernel cannot register one more descriptor; closing it resets the client.
+        // Only when the kernel cannot register one more descriptor. It is closed with the error, so
+        // the client sees a FIN; a reset only if it had sent something.
         Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
     };
     let conn = Rc::new(Conn::new(client, listener, shard.clock_ms()));

@@ -15,10 +15,13 @@ use crate::{
 /// A connection from accept to record.
 #[derive(Debug)]
 pub struct Conn {
+    /// The socket that was accepted.
     pub client: Socket,
     /// The backend's socket, from the moment a dial begins.
     server: RefCell<Option<Socket>>,
+    /// Index into the plan's listeners.
     pub listener: usize,
+    /// When we took it from the queue, not when the kernel did.
     pub accepted_at: Instant,
     /// When the dial that succeeded did so.
     pub established_at: Cell<Instant>,
@@ -27,8 +30,9 @@ pub struct Conn {
     end: Cell<Option<EndReason>>,
     /// The side whose FIN was read first, and in which turn.
     first_fin: Cell<Option<(Side, u64)>>,
-    /// True exactly when the client has sent a byte, the server has.
+    /// True exactly when a byte of the client was read.
     pub asked: Cell<bool>,
+    /// True exactly when a byte of the server was read.
     pub answered: Cell<bool>,
     /// True exactly while that direction waits for its sink, so that nobody reads its source.
     blocked: [Cell<bool>; 2],
@@ -43,7 +47,9 @@ const _: () = assert!(size_of::<Conn>() <= 256);
 /// Which timeouts apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// No server yet; each dial has its own deadline.
     Dialing,
+    /// Both directions run.
     Relaying,
     /// One direction has ended.
     HalfClosed,

@@ -8,6 +8,7 @@ use crate::bridge::{Backend, Balance};
 
 /// How long a backend whose dial failed is last choice; doubles with each failure after that.
 const SUSPECT_MIN: Duration = Duration::from_secs(1);
+/// And no longer than this.
 const SUSPECT_MAX: Duration = Duration::from_secs(10);
 
 /// What is true of a backend at this moment.

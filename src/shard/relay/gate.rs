@@ -2,8 +2,8 @@
 
 use crate::bridge::{Path, Splice};
 
-/// A read of at least this much is a sign of bulk: four full TCP segments of loopback, ten of
-/// Ethernet with segmentation offload; small messages stay far below.
+/// A read of at least this much is a sign of bulk: a quarter of a TCP segment of loopback, a dozen
+/// of Ethernet; small messages stay far below.
 const BULK_READ: usize = 16 * 1024;
 
 /// That many of them in a row make a direction bulk.
