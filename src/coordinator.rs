@@ -14,11 +14,14 @@ mod stats;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpListener;
+
+pub use self::admin::bind as bind_admin;
 use crate::{
     bridge::{Bridge, Phase, ShardState},
     config::Config,
@@ -39,6 +42,8 @@ pub struct Setup {
     pub limits: Limits,
     /// One per shard.
     pub bells: Vec<Bell>,
+    /// From [`bind_admin`].
+    pub admin: net::TcpListener,
     /// The addresses each listener is bound to, in the order of the plan.
     pub bound: Vec<Vec<SocketAddr>>,
     /// Counts log lines that were dropped.
@@ -86,7 +91,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut signals = signals::Signals::new()?;
-        let admin = admin::bind(setup.config.admin.listen).await?;
+        let admin = TcpListener::from_std(setup.admin)?;
         let admin_address = admin.local_addr()?;
         let app = Arc::new(App {
             gathered: Mutex::new(gather::Gathered::new(setup.bridge)),

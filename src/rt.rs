@@ -13,6 +13,7 @@ mod driver;
 mod lease;
 mod meter;
 mod pipe;
+mod sink;
 mod socket;
 
 use std::{
@@ -55,6 +56,7 @@ struct Local {
     meter: meter::TurnMeter,
     chunks: lease::Chunks,
     pipes: pipe::Pipes,
+    sinks: sink::Sinks,
 }
 
 impl Local {
@@ -98,7 +100,7 @@ impl Bell {
     }
 }
 
-/// Runs a shard's tasks on this thread until the task that `main` makes of the shard's bell is done.
+/// Runs a shard's tasks on this thread until the task that `main` makes of its bell is done.
 /// Somebody has to [`answer_bell`], or no [`turn`] ever ends.
 ///
 /// # Errors
@@ -119,6 +121,7 @@ where
         meter: meter::TurnMeter::new(setup.meters),
         chunks: lease::Chunks::new(setup.meters),
         pipes: pipe::Pipes::new(setup.meters, setup.pipes_max, setup.pipe_size),
+        sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&here)));
     let main = main(bell);
@@ -194,21 +197,24 @@ pub async fn turn() {
     .await;
 }
 
-/// Answers the doorbell for ever: gives the tasks that wait the longest their turn back, then calls
-/// `on_ring`.
+/// From now on answers the doorbell: gives the tasks that wait the longest their turn back, then
+/// calls `on_ring`.
 ///
 /// # Errors
 /// The doorbell could not be registered.
-pub async fn answer_bell(mut on_ring: impl FnMut()) -> io::Result<()> {
+pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
     let here = local();
     let doorbell = Socket::adopt(here.doorbell.as_fd().try_clone_to_owned()?)?;
-    loop {
-        doorbell.readable().await;
-        let mut rings = [0u8; 8];
-        let _ = rustix::io::read(&doorbell, &mut rings);
-        here.rung.set(false);
-        let wakes = here.waiting.borrow().len().min(WAKES_PER_RING);
-        here.waiting.borrow_mut().drain(..wakes).for_each(Waker::wake);
-        on_ring();
-    }
+    drop(spawn(async move {
+        loop {
+            doorbell.readable().await;
+            let mut rings = [0u8; 8];
+            let _ = rustix::io::read(&doorbell, &mut rings);
+            here.rung.set(false);
+            let wakes = here.waiting.borrow().len().min(WAKES_PER_RING);
+            here.waiting.borrow_mut().drain(..wakes).for_each(Waker::wake);
+            on_ring();
+        }
+    }));
+    Ok(())
 }

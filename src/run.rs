@@ -4,6 +4,7 @@
 //! address, which the coordinator binds once the shards accept.
 
 use std::{
+    io::{self, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
     path::Path,
@@ -13,8 +14,9 @@ use std::{
 };
 
 use crate::{
+    args::cause,
     bridge::{Bridge, Gates, Plan},
-    config::{self, Auto, Config, Driver as DriverWish},
+    config::{self, Config, Driver as DriverWish},
     coordinator,
     counter::Gate,
     limits::{Host, Limits},
@@ -28,22 +30,24 @@ pub fn check(path: &Path) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            println!("{problems}");
-            eprintln!("{}: {} problem(s)", path.display(), problems.list.len());
-            return ExitCode::FAILURE;
+            let count = problems.list.len();
+            return summarise(path, &problems.to_string(), &format!("{count} problem(s)"));
         }
     };
     match Limits::fit(&config, &Host::ask()) {
-        Ok(_) => {
-            eprintln!("{}: valid", path.display());
-            ExitCode::SUCCESS
-        }
-        Err(problem) => {
-            println!("{}: {problem}", path.display());
-            eprintln!("{}: 1 problem(s)", path.display());
-            ExitCode::FAILURE
-        }
+        Ok(_) => summarise(path, "", "valid"),
+        Err(problem) => summarise(path, &format!("{}: {problem}", path.display()), "1 problem(s)"),
     }
+}
+
+/// Whoever asked may have stopped reading; the exit code still tells.
+fn summarise(path: &Path, problems: &str, summary: &str) -> ExitCode {
+    let valid = problems.is_empty();
+    if !valid {
+        let _ = writeln!(io::stdout(), "{problems}");
+    }
+    let _ = writeln!(io::stderr(), "{}: {summary}", path.display());
+    if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Serves until drained.
@@ -69,8 +73,10 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
-    let limits = Limits::fit(&config, &Host::ask())?;
+    let in_file = |problem| format!("{}: {problem}", config.path.display());
+    let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
     let driver = rt::choose(wish(config.runtime.driver))?;
+    let admin = coordinator::bind_admin(config.admin.listen)?;
     let sockets = bind(&config, limits.shards)?;
     warn_without_pipes(&config, &limits);
     let plan = Plan::new(&config);
@@ -88,10 +94,11 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         driver,
         limits,
         bells,
+        admin,
         bound: sockets.bound,
         lost_lines,
     };
-    coordinator::run(setup).map_err(|error| error.to_string())
+    coordinator::run(setup).map_err(|error| cause(&error))
 }
 
 fn wish(driver: DriverWish) -> Option<Driver> {
@@ -143,17 +150,17 @@ fn bind(config: &Config, shards: usize) -> Result<Sockets, String> {
     Ok(sockets)
 }
 
-fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) -> String {
+fn cannot_listen(listener: &str, address: SocketAddr, error: &io::Error) -> String {
     let hint = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => {
             " (another process listens there, perhaps another ringway: stop it, or choose another \
              address)"
         }
-        std::io::ErrorKind::PermissionDenied => " (ports under 1024 need CAP_NET_BIND_SERVICE)",
-        std::io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
+        io::ErrorKind::PermissionDenied => " (ports under 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
         _ => "",
     };
-    format!("listener {listener}: cannot listen on {address}: {error}{hint}")
+    format!("listener {listener}: cannot listen on {address}: {}{hint}", cause(error))
 }
 
 /// Splicing without pipes is copying; better said at the start than found in a profile.
@@ -187,10 +194,7 @@ fn start_shards(
                 bridge,
                 driver: driver.driver,
                 pipes_max: limits.pipes_per_shard,
-                pipe_size: match config.runtime.pipes_per_shard {
-                    Auto::Fixed(0) => 0,
-                    _ => config.runtime.pipe_size as usize,
-                },
+                pipe_size: config.runtime.pipe_size as usize,
                 listeners,
             };
             start_shard(setup)
@@ -209,9 +213,11 @@ fn start_shard(setup: shard::Setup) -> Receiver<Result<Bell, String>> {
     let name = format!("ringway-shard-{}", setup.id);
     let body = move || {
         // The receiver is gone once the shard has started; nobody is left to tell then.
-        let on_start = move |bell| drop(serving.send(Ok(bell)));
+        let on_start = move |started: io::Result<Bell>| {
+            let _ = serving.send(started.map_err(|error| cause(&error)));
+        };
         if let Err(error) = shard::run(setup, on_start) {
-            let _ = failed.send(Err(error.to_string()));
+            let _ = failed.send(Err(cause(&error)));
         }
     };
     // A thread that cannot be made drops `tell`, which reads as an early end.

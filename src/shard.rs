@@ -67,11 +67,11 @@ pub struct Shard {
 }
 
 /// Runs a shard on the calling thread until the process ends. `on_start` gets its bell once it
-/// accepts.
+/// accepts, or why it cannot.
 ///
 /// # Errors
-/// The runtime could not be made, or a listener not be registered.
-pub fn run(setup: Setup, on_start: impl FnOnce(Bell) + 'static) -> io::Result<()> {
+/// The runtime could not be made.
+pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<Bell>) + 'static) -> io::Result<()> {
     if let Some(cpu) = setup.bridge.boards.shards[setup.id].cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     }
@@ -85,34 +85,32 @@ pub fn run(setup: Setup, on_start: impl FnOnce(Bell) + 'static) -> io::Result<()
     };
     rt::run(runtime, |bell| async move {
         let shard = Rc::new(Shard::new(setup.id, setup.bridge));
-        if let Err(error) = shard.listen(setup.listeners) {
-            tracing::error!(shard = shard.id, %error, "cannot register a listener");
-            return shard.board().set_state(ShardState::Failed);
-        }
-        shard.board().set_state(ShardState::Serving);
-        on_start(bell);
-        drop(rt::spawn(sweep::run(Rc::clone(&shard))));
-        if let Err(error) = rt::answer_bell(move || drain::follow(&shard)).await {
-            tracing::error!(%error, "cannot register the doorbell");
-        }
+        let follower = Rc::clone(&shard);
+        let started = rt::answer_bell(move || drain::follow(&follower))
+            .and_then(|()| shard.listen(setup.listeners));
+        let state = if started.is_ok() { ShardState::Serving } else { ShardState::Failed };
+        shard.board().set_state(state);
+        on_start(started.map(|()| bell));
+        sweep::run(shard).await;
     })
 }
 
 /// One connection, from the moment it is admitted to the moment it is recorded.
-async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, admission: Admission) {
-    let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
-    let outcome = match dial::reach(&shard, &conn).await {
+/// It stands at `place` in the shard's table meanwhile.
+async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admission) {
+    let (outcome, lease) = match dial::reach(&shard, &conn).await {
         Ok(lease) => {
             relay::relay(&shard, &conn, &lease).await;
-            Outcome::served(&conn, lease.backend)
+            (Outcome::served(&conn, lease.backend), Some(lease))
         }
         Err(end) => {
             conn.abort();
-            Outcome::unserved(&conn, end)
+            (Outcome::unserved(&conn, end), None)
         }
     };
     shard.table.borrow_mut().remove(place);
     drop(conn);
+    drop(lease);
     record::finish(&shard, outcome);
     drop(admission);
     drain::note_if_done(&shard);

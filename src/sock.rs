@@ -186,13 +186,41 @@ pub fn unsent(socket: impl AsFd) -> u32 {
     queued.unwrap_or(0).max(0) as u32
 }
 
-/// Whether the connection is dead in both directions, seen without reading from it.
-pub fn hung_up(socket: impl AsFd) -> bool {
+/// Whether the peer has reset the connection, seen without reading from it.
+///
+/// Kernel: `POLLHUP` alone is no reset: it also means that both FINs were exchanged in order, with
+/// bytes perhaps still waiting to be read (net/ipv4/tcp.c, `tcp_poll`).
+pub fn was_reset(socket: impl AsFd) -> bool {
+    polls(socket, PollFlags::ERR)
+}
+
+/// Whether nothing more will ever be sent or acknowledged on this connection.
+pub fn is_over(socket: impl AsFd) -> bool {
+    polls(socket, PollFlags::HUP | PollFlags::ERR)
+}
+
+fn polls(socket: impl AsFd, any: PollFlags) -> bool {
     let mut poll = [PollFd::new(&socket, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let dead = PollFlags::HUP | PollFlags::ERR;
     rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|n| n > 0)
-        && poll[0].revents().intersects(dead)
+        && poll[0].revents().intersects(any)
+}
+
+/// Whether a failed call ran short of something of our own (descriptors, memory, local ports),
+/// which says nothing about the peer.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+                | Errno::ADDRNOTAVAIL
+                | Errno::AGAIN
+                | Errno::AFNOSUPPORT
+        )
+    )
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.

@@ -1,12 +1,18 @@
 //! The admin endpoint: `/stats`, `/metrics`, `/health`, `/ready`, `/config`.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{self, IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
-    response::IntoResponse,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use hyper::server::conn::http1;
@@ -21,7 +27,7 @@ use tokio::{
 };
 
 use super::{App, gather, metrics, stats};
-use crate::{bridge::Phase, limits::ADMIN_CONNS_MAX};
+use crate::{args::cause, bridge::Phase, limits::ADMIN_CONNS_MAX};
 
 /// How long a request's head may take.
 const HEADER_MAX: Duration = Duration::from_secs(5);
@@ -32,20 +38,21 @@ const CONNECTION_MAX: Duration = Duration::from_secs(600);
 /// After an accept that failed (no descriptor left).
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds the admin listener.
+/// Binds the admin listener; done before the first connection is served.
 ///
 /// # Errors
-/// A sentence that names the address.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// A sentence that names the address, the cause and the way out.
+pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
+    let bound = net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                " (another process has it: stop that one, or write \
-                                         another admin.listen)"
+                " (another process has it: stop that one, or write another admin.listen)"
             }
             _ => "",
         };
-        io::Error::new(error.kind(), format!("cannot listen on admin {address}: {error}{hint}"))
+        format!("cannot listen on admin {address}: {}{hint}", cause(&error))
     })
 }
 
@@ -57,6 +64,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready_page))
         .route("/config", get(config_page))
+        .layer(middleware::from_fn(only_from_here))
         .with_state(app);
     let places = Arc::new(Semaphore::new(ADMIN_CONNS_MAX));
     loop {
@@ -81,6 +89,33 @@ async fn one(router: Router, stream: TcpStream) {
         .header_read_timeout(HEADER_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
+}
+
+/// The endpoint is on loopback without a token, so a web page that the operator has open must not
+/// reach it: neither under a name of its own that resolves to us, nor from its own origin.
+async fn only_from_here(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
+    let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
+    let foreign_host = host.filter(|host| !is_loopback(host));
+    let foreign_origin = origin.filter(|origin| {
+        !origin.split_once("://").is_some_and(|(_, authority)| is_loopback(authority))
+    });
+    let refusal = match (foreign_host, foreign_origin) {
+        (Some(host), _) => {
+            format!("Host {host:?}: not this host (ask for 127.0.0.1 or localhost)\n")
+        }
+        (_, Some(origin)) => format!("Origin {origin:?}: pages of other sites may not ask\n"),
+        (None, None) => return next.run(request).await,
+    };
+    (StatusCode::FORBIDDEN, refusal).into_response()
+}
+
+/// Whether an authority (`HOST` or `HOST:PORT`) names this host's loopback.
+fn is_loopback(authority: &str) -> bool {
+    let port = |(_, port): &(&str, &str)| port.chars().all(|c| c.is_ascii_digit());
+    let host = authority.rsplit_once(':').filter(port).map_or(authority, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -124,4 +159,21 @@ fn unready(app: &App) -> Vec<String> {
         }
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_ours() {
+        for ours in
+            ["127.0.0.1:9900", "127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:9900", "[::1]"]
+        {
+            assert!(is_loopback(ours), "{ours}");
+        }
+        for foreign in ["evil.example", "10.0.0.1:9900", "127.0.0.1.evil.example:80", "", "?"] {
+            assert!(!is_loopback(foreign), "{foreign}");
+        }
+    }
 }

@@ -8,7 +8,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpSocket, sync::Semaphore, time::Instant};
 
 use super::App;
-use crate::{bridge::Health, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX};
+use crate::{
+    args::cause, bridge::Health, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX,
+    sock,
+};
 
 /// Starts the checks of every pool that has them.
 pub fn start(app: &Arc<App>) {
@@ -33,7 +36,7 @@ async fn watch(app: &App, pool: &str, backend: usize, check: &HealthCheck, place
         next = Instant::now() + check.interval;
         let Ok(_place) = places.acquire().await else { return };
         let result = tcp(address, check.timeout).await;
-        if result.as_ref().is_err_and(ours) {
+        if result.as_ref().is_err_and(sock::is_shortage) {
             tracing::warn!(pool, backend = name, error = %text(&result), "cannot check");
             continue;
         }
@@ -49,7 +52,7 @@ async fn watch(app: &App, pool: &str, backend: usize, check: &HealthCheck, place
 }
 
 fn text(result: &io::Result<()>) -> String {
-    result.as_ref().err().map(io::Error::to_string).unwrap_or_default()
+    result.as_ref().err().map(cause).unwrap_or_default()
 }
 
 /// Connects and resets: a FIN would leave a socket in TIME_WAIT for each check.
@@ -64,13 +67,4 @@ async fn tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}"))
     })??;
     Ok(())
-}
-
-/// Whether the failure is a shortage of our own, which says nothing about the backend.
-fn ours(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
 }

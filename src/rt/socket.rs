@@ -16,6 +16,9 @@ use monoio::net::TcpStream;
 use super::{Chunk, Driver, local};
 use crate::sock;
 
+/// How long to wait where even waiting ran short of something.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+
 /// A descriptor registered with this shard's driver; closed when the last clone goes.
 ///
 /// One task may wait for reading and one for writing: on epoll a second waiter would replace the
@@ -49,6 +52,19 @@ impl Socket {
     /// Waits until writing would not block; may return early.
     pub fn writable(&self) -> impl Future<Output = ()> {
         Ready::new(self.0.writable(false))
+    }
+
+    /// Waits until writing would not block, where [`Socket::writable`] returned and it did: on the
+    /// ring that happens, again and again, once the peer has finished sending.
+    pub async fn writable_at_last(&self) {
+        let local = local();
+        if local.driver == Driver::Epoll {
+            return self.writable().await;
+        }
+        if super::sink::writable(&local, self).await.is_err() {
+            // Short of a descriptor: look again in a moment.
+            super::sleep(RETRY_AFTER).await;
+        }
     }
 
     /// Accepts what is queued, or `WouldBlock`.

@@ -78,7 +78,8 @@ fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd) {
         Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
     };
     let conn = Rc::new(Conn::new(client, listener, shard.clock_ms()));
-    drop(rt::spawn(serve(Rc::clone(shard), conn, admission)));
+    let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
+    drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
 }
 
 fn refuse(shard: &Shard, listener: usize, fd: OwnedFd, refusal: Refusal) {

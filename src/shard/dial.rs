@@ -13,6 +13,7 @@ use super::{
 use crate::{
     bridge::{EndReason, Failure, Health},
     rt::Socket,
+    sock,
 };
 
 /// One connection in flight to a backend, its dial included; dropping it gives the place back.
@@ -109,25 +110,21 @@ fn failure(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
         return Failure::Timeout;
     }
+    if sock::is_shortage(&error) {
+        return Failure::Local;
+    }
     match Errno::from_io_error(&error) {
+        // A rule of this host's firewall answers with PERM or ACCESS: for us the backend is as far
+        // away as without a route.
         Some(
             Errno::NETUNREACH
             | Errno::HOSTUNREACH
             | Errno::NETDOWN
             | Errno::HOSTDOWN
-            | Errno::INVAL,
-        ) => Failure::Unreachable,
-        Some(
-            Errno::ADDRNOTAVAIL
-            | Errno::AGAIN
-            | Errno::MFILE
-            | Errno::NFILE
-            | Errno::NOBUFS
-            | Errno::NOMEM
+            | Errno::INVAL
             | Errno::PERM
-            | Errno::ACCESS
-            | Errno::AFNOSUPPORT,
-        ) => Failure::Local,
+            | Errno::ACCESS,
+        ) => Failure::Unreachable,
         _ => Failure::Refused,
     }
 }

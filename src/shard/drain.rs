@@ -37,7 +37,8 @@ fn cut(shard: &Shard) {
 
 /// Says so when the last connection of a draining shard is gone.
 pub fn note_if_done(shard: &Shard) {
-    if shard.bridge.phase() >= Phase::Draining && shard.board().active() == 0 {
+    let stopped = shard.listening.borrow().is_empty();
+    if stopped && shard.bridge.phase() >= Phase::Draining && shard.board().active() == 0 {
         shard.board().set_state(ShardState::Done);
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Pure: time, chance, health and the in-flight counts come in as arguments, a number goes out.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
 use crate::bridge::{Backend, Balance};
 
@@ -53,6 +56,8 @@ pub struct Picker {
     /// Smooth weighted round robin: each backend's current weight.
     current: Vec<i64>,
     suspects: Vec<Option<Suspect>>,
+    /// Who may be picked this time; kept for its memory.
+    members: Vec<Member>,
 }
 
 /// Who may be picked: the best class that has anybody in it.
@@ -60,6 +65,23 @@ pub struct Picker {
 struct Class {
     suspect: bool,
     priority: u32,
+}
+
+/// A backend that may be picked, as it stood when it was asked.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    index: usize,
+    weight: u32,
+    in_flight: u32,
+    class: Class,
+}
+
+impl Member {
+    /// Compares (in flight + 1) / weight without dividing.
+    fn load_against(&self, other: &Member) -> Ordering {
+        let load = |a: &Member, b: &Member| (u64::from(a.in_flight) + 1) * u64::from(b.weight);
+        load(self, other).cmp(&load(other, self))
+    }
 }
 
 impl Picker {
@@ -72,11 +94,12 @@ impl Picker {
             cursor: start % backends.max(1),
             current: vec![0; backends],
             suspects: vec![None; backends],
+            members: Vec::with_capacity(backends),
         }
     }
 
     /// The next backend for a connection that has `tried` some already, or `None` when its attempts
-    /// are used up or nobody is left.
+    /// are used up or nobody is left. `standing` is asked once for each backend.
     pub fn pick(
         &mut self,
         backends: &[Backend],
@@ -88,24 +111,25 @@ impl Picker {
         if tried.count() >= self.max_attempts {
             return None;
         }
-        let open = |i: usize| backends[i].weight > 0 && !tried.0.contains(&i) && standing(i).usable;
-        let class = self.class(backends, open, tried, now)?;
-        let member = |i: usize| open(i) && self.class_of(backends, i, now) == class;
-        let chosen = match self.balance {
-            Balance::RoundRobin => next_from(self.cursor, backends.len(), member),
-            Balance::WeightedRoundRobin => smooth(&self.current, backends, member),
-            Balance::Random => weighted(backends, member, rng),
-            Balance::LeastConnections => least(backends, member, |i| standing(i).in_flight, rng),
-        }?;
-        match self.balance {
-            Balance::RoundRobin => self.cursor = (chosen + 1) % backends.len(),
-            Balance::WeightedRoundRobin => {
-                let members: Vec<usize> = (0..backends.len()).filter(|i| member(*i)).collect();
-                self.advance_smooth(backends, &members, chosen);
+        let mut members = std::mem::take(&mut self.members);
+        members.clear();
+        let open = (0..backends.len()).filter(|i| backends[*i].weight > 0 && !tried.0.contains(i));
+        members.extend(open.filter_map(|index| {
+            let Standing { usable, in_flight } = standing(index);
+            let (weight, class) = (backends[index].weight, self.class_of(backends, index, now));
+            usable.then_some(Member { index, weight, in_flight, class })
+        }));
+        let chosen = self.class(backends, &members, tried).and_then(|class| {
+            members.retain(|member| member.class == class);
+            match self.balance {
+                Balance::RoundRobin => self.next(&members),
+                Balance::WeightedRoundRobin => self.smooth(&members),
+                Balance::Random => weighted(&members, rng),
+                Balance::LeastConnections => least(&members, rng),
             }
-            _ => {}
-        }
-        Some(chosen)
+        });
+        self.members = members;
+        chosen
     }
 
     /// A dial failed: last choice for a while. Failures while it is that already change nothing, or
@@ -129,17 +153,10 @@ impl Picker {
         Class { suspect, priority: backends[i].priority }
     }
 
-    /// The best class with an open backend. On the last attempt a higher priority number than all
+    /// The best class with anybody in it. On the last attempt a higher priority number than all
     /// tried comes first: dead primaries left over must not keep the fallbacks from their turn.
-    fn class(
-        &self,
-        backends: &[Backend],
-        open: impl Fn(usize) -> bool,
-        tried: &Tried,
-        now: Instant,
-    ) -> Option<Class> {
-        let classes =
-            || (0..backends.len()).filter(|i| open(*i)).map(|i| self.class_of(backends, i, now));
+    fn class(&self, backends: &[Backend], members: &[Member], tried: &Tried) -> Option<Class> {
+        let classes = || members.iter().map(|member| member.class);
         let deepest = tried.0.iter().map(|i| backends[*i].priority).max();
         let fallback = match deepest {
             Some(deepest) if tried.count() + 1 == self.max_attempts => {
@@ -150,78 +167,64 @@ impl Picker {
         fallback.or_else(|| classes().min())
     }
 
-    fn advance_smooth(&mut self, backends: &[Backend], members: &[usize], chosen: usize) {
+    fn next(&mut self, members: &[Member]) -> Option<usize> {
+        let from_cursor = members.iter().find(|member| member.index >= self.cursor);
+        let chosen = from_cursor.or(members.first())?.index;
+        self.cursor = chosen + 1;
+        Some(chosen)
+    }
+
+    /// Smooth weighted round robin as in nginx (commit 52327e0627f4): everybody gains its weight,
+    /// the richest is chosen and pays the sum. Weights 5, 1, 1 give `a a b a c a a`.
+    fn smooth(&mut self, members: &[Member]) -> Option<usize> {
         let mut total = 0;
-        for &i in members {
-            self.current[i] += i64::from(backends[i].weight);
-            total += i64::from(backends[i].weight);
+        let mut richest: Option<usize> = None;
+        for member in members {
+            self.current[member.index] += i64::from(member.weight);
+            total += i64::from(member.weight);
+            if richest.is_none_or(|best| self.current[member.index] > self.current[best]) {
+                richest = Some(member.index);
+            }
         }
-        self.current[chosen] -= total;
+        self.current[richest?] -= total;
+        richest
     }
 }
 
-fn next_from(cursor: usize, len: usize, member: impl Fn(usize) -> bool) -> Option<usize> {
-    (cursor..len).chain(0..cursor).find(|i| member(*i))
-}
-
-/// Smooth weighted round robin as in nginx (commit 52327e0627f4): everybody gains its weight, the
-/// richest is chosen and pays the sum. Weights 5, 1, 1 give `a a b a c a a`.
-fn smooth(current: &[i64], backends: &[Backend], member: impl Fn(usize) -> bool) -> Option<usize> {
-    let richest = |best: usize, i: usize| {
-        let worth = |i: usize| current[i] + i64::from(backends[i].weight);
-        if worth(i) > worth(best) { i } else { best }
-    };
-    (0..backends.len()).filter(|i| member(*i)).reduce(richest)
-}
-
-fn weighted(
-    backends: &[Backend],
-    member: impl Fn(usize) -> bool,
-    rng: &mut fastrand::Rng,
-) -> Option<usize> {
-    let members = || (0..backends.len()).filter(|i| member(*i));
-    let total: u64 = members().map(|i| u64::from(backends[i].weight)).sum();
+/// A backend whose number is drawn in proportion to its weight.
+fn weighted(members: &[Member], rng: &mut fastrand::Rng) -> Option<usize> {
+    let total: u64 = members.iter().map(|member| u64::from(member.weight)).sum();
     if total == 0 {
         return None;
     }
     let mut ticket = rng.u64(0..total);
-    members().find(|i| {
-        let weight = u64::from(backends[*i].weight);
+    let winner = members.iter().find(|member| {
+        let weight = u64::from(member.weight);
         let won = ticket < weight;
         ticket = ticket.saturating_sub(weight);
         won
-    })
+    });
+    winner.map(|member| member.index)
 }
 
 /// The smallest (in flight + 1) / weight, so that an idle pool fills by weight too. Among equals
 /// each has the same chance (reservoir sampling).
-fn least(
-    backends: &[Backend],
-    member: impl Fn(usize) -> bool,
-    in_flight: impl Fn(usize) -> u32,
-    rng: &mut fastrand::Rng,
-) -> Option<usize> {
-    let mut best: Option<(usize, u64, u64)> = None;
+fn least(members: &[Member], rng: &mut fastrand::Rng) -> Option<usize> {
+    let mut best = members.first()?;
     let mut equals = 1;
-    for i in (0..backends.len()).filter(|i| member(*i)) {
-        let (load, weight) = (u64::from(in_flight(i)) + 1, u64::from(backends[i].weight));
-        let order = best.map(|(_, l, w)| (load * w).cmp(&(l * weight)));
-        let better = match order {
-            None | Some(std::cmp::Ordering::Less) => {
-                equals = 1;
-                true
-            }
-            Some(std::cmp::Ordering::Equal) => {
+    for member in &members[1..] {
+        match member.load_against(best) {
+            Ordering::Less => (best, equals) = (member, 1),
+            Ordering::Equal => {
                 equals += 1;
-                rng.u32(0..equals) == 0
+                if rng.u32(0..equals) == 0 {
+                    best = member;
+                }
             }
-            Some(std::cmp::Ordering::Greater) => false,
-        };
-        if better {
-            best = Some((i, load, weight));
+            Ordering::Greater => {}
         }
     }
-    best.map(|(i, ..)| i)
+    Some(best.index)
 }
 
 #[cfg(test)]

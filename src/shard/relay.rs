@@ -9,6 +9,7 @@ mod gate;
 mod splice;
 
 use std::{
+    cell::Cell,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -39,6 +40,7 @@ pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
     let Some(server) = conn.server() else { return };
     conn.enter(Phase::Relaying);
+    conn.moved_ms.set(shard.clock_ms());
     let flow = |direction: Direction| {
         let (source, sink) = match direction {
             Direction::Up => (conn.client.clone(), server.clone()),
@@ -75,6 +77,8 @@ struct Flow {
     backend_board: &'static BackendBoard,
     gate: Gate,
     share: Share,
+    /// True exactly when the sink has taken a byte since the last wait for it.
+    progress: Cell<bool>,
 }
 
 /// What a direction has used of its share of a turn. Counted over waits too: on epoll a wait for
@@ -143,6 +147,7 @@ impl Flow {
             backend_board: &board.backends[backend],
             gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
             share: Share::default(),
+            progress: Cell::new(true),
         }
     }
 
@@ -161,7 +166,10 @@ impl Flow {
                     held = residue;
                     // Nobody reads the source meanwhile; the sweep watches whether it dies.
                     self.conn.set_blocked(self.direction, true);
-                    self.ends.sink.writable().await;
+                    match self.progress.replace(false) {
+                        true => self.ends.sink.writable().await,
+                        false => Box::pin(self.ends.sink.writable_at_last()).await,
+                    }
                     self.conn.set_blocked(self.direction, false);
                 }
                 Step::SourceEnded => return self.pass_fin_on().await,
@@ -203,6 +211,8 @@ impl Flow {
             return self.pass_reset_on().await;
         }
         self.conn.fin_by(source);
+        // The other direction's silence counts from here.
+        self.conn.moved_ms.set(self.shard.clock_ms());
         self.ends.sink.finish();
     }
 
@@ -234,6 +244,7 @@ impl Flow {
         self.listener_board.bytes(self.direction, path).add(n as u64);
         self.backend_board.bytes(self.direction).add(n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
+        self.progress.set(true);
     }
 }
 
@@ -241,7 +252,7 @@ impl Flow {
 async fn flush(conn: &Conn, socket: &Socket) {
     let deadline = Instant::now() + FLUSH_MAX;
     let mut pause = Duration::from_millis(1);
-    while sock::unsent(socket) > 0 && !sock::hung_up(socket) && Instant::now() < deadline {
+    while sock::unsent(socket) > 0 && !sock::is_over(socket) && Instant::now() < deadline {
         rt::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }

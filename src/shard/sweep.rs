@@ -11,7 +11,7 @@ use super::{
     relay::FLUSH_MAX,
 };
 use crate::{
-    bridge::{Direction, EndReason, Listener, Side},
+    bridge::{Direction, EndReason, Listener},
     limits::SWEEP_PER_TURN,
     rt, sock,
 };
@@ -66,7 +66,7 @@ fn look_at(shard: &Shard, conn: &Conn) {
     let listener = &shard.bridge.plan.listeners[conn.listener];
     let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
     match conn.phase() {
-        Phase::Dialing if sock::hung_up(&conn.client) => conn.decide(EndReason::ClientReset),
+        Phase::Dialing if sock::was_reset(&conn.client) => conn.decide(EndReason::ClientReset),
         Phase::Dialing | Phase::Closing => {}
         Phase::Relaying | Phase::HalfClosed => {
             if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
@@ -96,17 +96,13 @@ fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason
 fn watch_blocked(shard: &Shard, conn: &Conn) {
     for direction in Direction::ALL {
         let side = direction.source();
-        if conn.is_blocked(direction) && conn.socket(side).is_some_and(sock::hung_up) {
+        if conn.is_blocked(direction) && conn.socket(side).is_some_and(sock::was_reset) {
             let now = shard.clock_ms();
             let since = conn.hung_up_ms.get().unwrap_or(now);
             conn.hung_up_ms.set(Some(since));
             if u128::from(now - since) >= FLUSH_MAX.as_millis() {
-                conn.decide(reset_by(side));
+                conn.decide(EndReason::reset_by(side));
             }
         }
     }
-}
-
-fn reset_by(side: Side) -> EndReason {
-    EndReason::reset_by(side)
 }
