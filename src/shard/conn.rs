@@ -138,6 +138,11 @@ impl Conn {
         self.enter(if half { Phase::HalfClosed } else { Phase::Closing });
     }
 
+    /// The side whose FIN was read first, if one was.
+    pub fn first_fin_side(&self) -> Option<Side> {
+        self.first_fin.get().map(|(side, _)| side)
+    }
+
     /// The first reset, or decision of ours, if there was one.
     pub fn ended(&self) -> Option<EndReason> {
         self.end.get()

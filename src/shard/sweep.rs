@@ -73,6 +73,7 @@ fn look_at(shard: &Shard, conn: &Conn) {
                 conn.decide(reason);
             } else {
                 watch_blocked(shard, conn);
+                watch_finished(shard, conn);
             }
         }
     }
@@ -91,18 +92,34 @@ fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason
     }
 }
 
+/// Nobody reads a side whose FIN was read, so nobody sees it reset. What it sent before is passed
+/// on first, in the time a reset gets.
+fn watch_finished(shard: &Shard, conn: &Conn) {
+    let Some(side) = conn.first_fin_side() else { return };
+    let (Some(finished), Some(other)) = (conn.socket(side), conn.socket(side.other())) else {
+        return;
+    };
+    if sock::was_reset(finished) && (sock::unsent(other) == 0 || hung_up_too_long(shard, conn)) {
+        conn.decide(EndReason::reset_by(side));
+    }
+}
+
+/// Notes that a side is dead; true once it has been for as long as a reset may take.
+fn hung_up_too_long(shard: &Shard, conn: &Conn) -> bool {
+    let now = shard.clock_ms();
+    let since = conn.hung_up_ms.get().unwrap_or(now);
+    conn.hung_up_ms.set(Some(since));
+    u128::from(now - since) >= FLUSH_MAX.as_millis()
+}
+
 /// A direction that waits for its sink does not read its source, so it cannot see it die. Once it
 /// has, the sink gets the time a reset gets to be passed on.
 fn watch_blocked(shard: &Shard, conn: &Conn) {
     for direction in Direction::ALL {
         let side = direction.source();
-        if conn.is_blocked(direction) && conn.socket(side).is_some_and(sock::was_reset) {
-            let now = shard.clock_ms();
-            let since = conn.hung_up_ms.get().unwrap_or(now);
-            conn.hung_up_ms.set(Some(since));
-            if u128::from(now - since) >= FLUSH_MAX.as_millis() {
-                conn.decide(EndReason::reset_by(side));
-            }
+        let dead = || conn.socket(side).is_some_and(sock::was_reset);
+        if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
+            conn.decide(EndReason::reset_by(side));
         }
     }
 }

@@ -117,7 +117,10 @@ impl Proxy {
         }
         let folder = Folder::new();
         let copy = folder.0.join("ringway");
-        fs::copy(env!("CARGO_BIN_EXE_ringway"), &copy).unwrap();
+        // By another process: a child that another test forks meanwhile would inherit our open
+        // copy, and a file that is open for writing cannot be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ringway")).arg(&copy).status();
+        assert!(copied.unwrap().success(), "cannot copy the binary");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         Proxy::launch(&copy, folder, text, true)
     }
