@@ -13,7 +13,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -25,10 +25,10 @@ use super::{DEADLINE, http, peer, wait_for};
 const NOBODY: u32 = 65534;
 
 /// A folder that goes away.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ringway-test-{}-{number}", std::process::id());
@@ -36,6 +36,10 @@ impl Folder {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -254,6 +258,13 @@ impl Proxy {
             after_name.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
         let per_second = rustix::param::clock_ticks_per_second();
         Duration::from_millis(numbers.iter().sum::<u64>() * 1000 / per_second)
+    }
+
+    /// CPU time of the process while something else happens, and how long that took.
+    pub fn cpu_during(&self, something: impl FnOnce()) -> (Duration, Duration) {
+        let (before, began) = (self.cpu_time(), Instant::now());
+        something();
+        (self.cpu_time() - before, began.elapsed())
     }
 
     /// Lowers or raises the soft limit of open files of the running process.
