@@ -33,8 +33,8 @@ fn a_second_instance_on_the_same_address_does_not_start() {
     });
 }
 
-/// 1. The admin address is taken. 2. The process does not start, exit code 1, and its sentence names
-///    the address. 3. Clients that try all the while are refused, each of them: nobody was let in
+/// 1. The admin address is taken. 2. The process does not start, exit code 1, and its sentence
+///    names the address. 3. Clients that try all the while are refused, each of them: nobody was let in
 ///    only to be cut.
 #[test]
 fn an_admin_address_in_use_is_named_and_no_client_is_taken() {
@@ -81,8 +81,8 @@ fn a_bad_file_is_refused_with_every_problem() {
     assert!(stderr.contains("runtime.shrads") && stderr.contains("kqueue"), "{stderr}");
 }
 
-/// 1. A file with mistakes is checked, and nobody takes the answer: stdout is full, closed, or a pipe
-///    without a reader. 2. Exit code 1 all the same, and no panic.
+/// 1. A file with mistakes is checked, and nobody takes the answer: stdout is full, closed, or a
+///    pipe without a reader. 2. Exit code 1 all the same, and no panic.
 #[test]
 fn check_fails_in_order_when_nobody_takes_its_answer() {
     let folder = Folder::new();

@@ -52,7 +52,7 @@ fn a_finished_client_that_does_not_read_costs_no_cpu_time() {
                 let refused = server.write(b"more").unwrap_err();
                 assert_eq!(refused.kind(), ErrorKind::WouldBlock);
             });
-            assert!(window >= Duration::from_secs(1) && used < window / 4, "{used:?} ({splice})");
+            assert!(window >= Duration::from_secs(1) && used < window / 10, "{used:?} ({splice})");
             peer::finish(&server);
             let seen = peer::read_to_end(&mut client);
             assert_eq!((seen.bytes, seen.digest, seen.end), (bytes, digest, End::Fin));
