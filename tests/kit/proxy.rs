@@ -191,6 +191,25 @@ impl Proxy {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops every thread of the process, and comes back when they stand still.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        super::wait_until("a process that stands still", || {
+            let mut tasks = fs::read_dir(&tasks).unwrap();
+            tasks.all(|task| {
+                let text = fs::read_to_string(task.unwrap().path().join("stat"));
+                // proc(5): the state follows the name, which is in brackets.
+                text.is_ok_and(|text| text.rsplit_once(") ").unwrap().1.starts_with('T'))
+            })
+        });
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Waits for the end of the process.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
