@@ -191,18 +191,20 @@ impl Proxy {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Stops every thread of the process, and comes back when they stand still.
+    /// Lets the process finish what it is doing, stops it, and comes back when it stands still.
     pub fn stop(&self) {
+        super::wait_until("a process that waits", || self.threads_are('S'));
         self.signal(Signal::STOP);
+        super::wait_until("a process that stands still", || self.threads_are('T'));
+    }
+
+    fn threads_are(&self, state: char) -> bool {
         let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
-        super::wait_until("a process that stands still", || {
-            let mut tasks = fs::read_dir(&tasks).unwrap();
-            tasks.all(|task| {
-                let text = fs::read_to_string(task.unwrap().path().join("stat"));
-                // proc(5): the state follows the name, which is in brackets.
-                text.is_ok_and(|text| text.rsplit_once(") ").unwrap().1.starts_with('T'))
-            })
-        });
+        fs::read_dir(tasks).unwrap().all(|task| {
+            let text = fs::read_to_string(task.unwrap().path().join("stat"));
+            // proc(5): the state follows the name, which is in brackets.
+            text.is_ok_and(|text| text.rsplit_once(") ").unwrap().1.starts_with(state))
+        })
     }
 
     /// Lets it go on.
