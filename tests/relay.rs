@@ -8,6 +8,8 @@ mod ends;
 mod exact;
 #[path = "relay/fair.rs"]
 mod fair;
+#[path = "relay/finished.rs"]
+mod finished;
 #[path = "relay/slow.rs"]
 mod slow;
 

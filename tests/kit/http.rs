@@ -35,11 +35,14 @@ pub fn get(admin: SocketAddr, path: &str) -> Answer {
 
 /// Asks for `path` in the form `accept`.
 pub fn get_as(admin: SocketAddr, path: &str, accept: &str) -> Answer {
+    get_with(admin, path, &format!("Host: {admin}\r\nAccept: {accept}\r\n"))
+}
+
+/// Asks for `path` with these header lines.
+pub fn get_with(admin: SocketAddr, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
-    );
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();

@@ -19,8 +19,8 @@ use std::{
 
 pub use config::Config;
 pub use peer::{End, Seen};
-pub use proxy::Proxy;
-pub use server::{Blackhole, Hand, Refusing, Server};
+pub use proxy::{Folder, Proxy};
+pub use server::{Blackhole, FreePort, Hand, Refusing, Server};
 
 /// Everything that has to happen happens within this, on a machine that is busy elsewhere too.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,6 +58,14 @@ pub fn drivers() -> Vec<&'static str> {
             eprintln!("NOT TESTED with io_uring: {refusal}");
             vec!["epoll"]
         }
+    }
+}
+
+/// Lets time pass in which nothing is to happen; never less than that.
+pub fn let_pass(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        pause(until.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -183,6 +183,7 @@ pub fn digest(bytes: &[u8]) -> String {
     hex(hash)
 }
 
-fn hex(hash: Sha256) -> String {
+/// A digest as text.
+pub fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

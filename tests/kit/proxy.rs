@@ -13,7 +13,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -21,14 +21,17 @@ use serde_json::Value;
 
 use super::{DEADLINE, http, peer, wait_for};
 
+/// What is tested.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
+
 /// The user without privileges.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// A folder that goes away.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ringway-test-{}-{number}", std::process::id());
@@ -36,6 +39,10 @@ impl Folder {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -59,7 +66,7 @@ pub struct Proxy {
 /// Runs the binary with a configuration to its end, which must come: exit code, stdout, stderr.
 pub fn run_to_end(text: &str) -> (Option<i32>, String, String) {
     let folder = Folder::new();
-    let mut child = spawn(Path::new(env!("CARGO_BIN_EXE_ringway")), &folder, text, false);
+    let mut child = spawn(Command::new(BINARY), &folder, text);
     let stderr = collect(child.stderr.take().unwrap());
     let status = wait_for("the end of the process", || child.try_wait().unwrap());
     let mut stdout = String::new();
@@ -68,16 +75,24 @@ pub fn run_to_end(text: &str) -> (Option<i32>, String, String) {
     (status.code(), stdout, stderr)
 }
 
-fn spawn(binary: &Path, folder: &Folder, text: &str, as_nobody: bool) -> Child {
+/// Runs a command that ends with the binary.
+fn spawn(mut command: Command, folder: &Folder, text: &str) -> Child {
     let file = folder.0.join("config.toml");
     fs::write(&file, text).unwrap();
-    let mut command = Command::new(binary);
     command.args(["run", "--config"]).arg(&file);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if as_nobody {
-        command.uid(NOBODY).gid(NOBODY);
-    }
     command.spawn().unwrap()
+}
+
+/// A copy of the binary that everybody may run.
+fn copy_into(folder: &Folder) -> PathBuf {
+    let copy = folder.0.join("ringway");
+    // By another process: a child that another test forks meanwhile would inherit our open copy,
+    // and a file that is open for writing cannot be executed.
+    let copied = Command::new("cp").arg(BINARY).arg(&copy).status();
+    assert!(copied.unwrap().success(), "cannot copy the binary");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
 }
 
 /// Reads a stream on a thread; the last reference but ours goes with its end.
@@ -103,7 +118,17 @@ fn settled(text: &Arc<Mutex<String>>) -> String {
 impl Proxy {
     /// Starts with this configuration and waits until it serves.
     pub fn start(text: &str) -> Proxy {
-        Proxy::launch(Path::new(env!("CARGO_BIN_EXE_ringway")), Folder::new(), text, false)
+        Proxy::launch(Command::new(BINARY), Folder::new(), text)
+    }
+
+    /// By a program that runs the command behind its own arguments, in its own process: from a
+    /// copy, because whom that program makes us may not reach the original.
+    pub fn start_by(program: &[&str], text: &str) -> Proxy {
+        let folder = Folder::new();
+        let copy = copy_into(&folder);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(copy);
+        Proxy::launch(command, folder, text)
     }
 
     /// As a user without privileges: from a copy, because that user may not reach the original.
@@ -112,17 +137,13 @@ impl Proxy {
             return Proxy::start(text);
         }
         let folder = Folder::new();
-        let copy = folder.0.join("ringway");
-        // By another process: a child that another test forks meanwhile would inherit our open
-        // copy, and a file that is open for writing cannot be executed.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ringway")).arg(&copy).status();
-        assert!(copied.unwrap().success(), "cannot copy the binary");
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-        Proxy::launch(&copy, folder, text, true)
+        let mut command = Command::new(copy_into(&folder));
+        command.uid(NOBODY).gid(NOBODY);
+        Proxy::launch(command, folder, text)
     }
 
-    fn launch(binary: &Path, folder: Folder, text: &str, as_nobody: bool) -> Proxy {
-        let mut child = spawn(binary, &folder, text, as_nobody);
+    fn launch(command: Command, folder: Folder, text: &str) -> Proxy {
+        let mut child = spawn(command, &folder, text);
         let stderr = collect(child.stderr.take().unwrap());
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let (tell, told) = mpsc::channel();
@@ -144,6 +165,14 @@ impl Proxy {
 
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// The first address of a listener.
+    pub fn address_of(&self, listener: &str) -> SocketAddr {
+        let found = self.ready_line.split_whitespace().find_map(|word| {
+            word.strip_prefix(listener)?.strip_prefix('=')?.split(',').next()?.parse().ok()
+        });
+        found.unwrap_or_else(|| panic!("no {listener} in {}", self.ready_line))
     }
 
     /// A connection of a client.
@@ -255,6 +284,13 @@ impl Proxy {
             after_name.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
         let per_second = rustix::param::clock_ticks_per_second();
         Duration::from_millis(numbers.iter().sum::<u64>() * 1000 / per_second)
+    }
+
+    /// CPU time of the process while something else happens, and how long that took.
+    pub fn cpu_during(&self, something: impl FnOnce()) -> (Duration, Duration) {
+        let (before, began) = (self.cpu_time(), Instant::now());
+        something();
+        (self.cpu_time() - before, began.elapsed())
     }
 
     /// Lowers or raises the soft limit of open files of the running process.

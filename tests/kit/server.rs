@@ -159,6 +159,23 @@ impl Refusing {
     }
 }
 
+/// An address for somebody who cannot choose a free port: bound, so that the kernel gives it to
+/// nobody else, and not listening, so that one who sets `SO_REUSEADDR` can.
+pub struct FreePort {
+    pub address: SocketAddr,
+    _socket: Socket,
+}
+
+impl FreePort {
+    pub fn new() -> FreePort {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&ANY.into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        FreePort { address, _socket: socket }
+    }
+}
+
 /// An address that answers no dial: its accept queue is full, so the kernel drops each SYN.
 pub struct Blackhole {
     pub address: SocketAddr,

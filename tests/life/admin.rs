@@ -168,3 +168,33 @@ fn the_small_pages() {
         assert_eq!(proxy.get("/stats").header("content-type"), Some("application/json"));
     });
 }
+
+/// 1. A page of another site, or a name that was made to resolve to us, asks: 403, with a sentence
+///    that names what was wrong. 2. Who asks for this host by any of its own names gets the page.
+#[test]
+fn only_this_host_may_ask() {
+    each_driver(|driver| {
+        let (proxy, _server) = used(driver);
+        let ask = |headers: &str| http::get_with(proxy.admin, "/stats", headers);
+        let (admin, port) = (proxy.admin, proxy.admin.port());
+        for host in ["evil.example", "10.0.0.1:9900", "127.0.0.1.evil.example"] {
+            let refused = ask(&format!("Host: {host}\r\n"));
+            assert_eq!(refused.status, 403, "{host}");
+            assert!(refused.body.contains(host) && refused.body.contains("localhost"), "{host}");
+        }
+        for origin in ["http://evil.example", "null", "https://127.0.0.1.evil.example"] {
+            let refused = ask(&format!("Host: {admin}\r\nOrigin: {origin}\r\n"));
+            assert_eq!(refused.status, 403, "{origin}");
+            assert!(refused.body.contains(origin), "{}", refused.body);
+        }
+        let ours = [
+            format!("Host: {admin}\r\n"),
+            format!("Host: localhost:{port}\r\n"),
+            "Host: [::1]\r\n".into(),
+            format!("Host: {admin}\r\nOrigin: http://localhost:{port}\r\n"),
+        ];
+        for headers in ours {
+            assert_eq!(ask(&headers).status, 200, "{headers}");
+        }
+    });
+}

@@ -2,11 +2,13 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    process::Command,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use crate::{
-    kit::{Config, Server, each_driver, peer, proxy::run_to_end, wait_until},
+    kit::{Config, Folder, FreePort, Server, each_driver, peer, proxy::run_to_end, wait_until},
     refuses,
 };
 
@@ -31,20 +33,40 @@ fn a_second_instance_on_the_same_address_does_not_start() {
     });
 }
 
-/// 1. The admin address is taken. 2. The process does not start, and its sentence names the
-///    address.
+/// 1. The admin address is taken. 2. The process does not start, exit code 1, and its sentence names
+///    the address. 3. Clients that try all the while are refused, each of them: nobody was let in
+///    only to be cut.
 #[test]
-fn an_admin_address_in_use_is_named() {
+fn an_admin_address_in_use_is_named_and_no_client_is_taken() {
     each_driver(|driver| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let text = Config::new(driver).backend(address).text().replace(
-            "[admin]\nlisten = \"127.0.0.1:0\"",
-            &format!("[admin]\nlisten = \"{address}\""),
-        );
-        let (code, stdout, stderr) = run_to_end(&text);
+        let edge = FreePort::new();
+        let text = Config::new(driver)
+            .listen(&[&edge.address.to_string()])
+            .backend(address)
+            .text()
+            .replace(
+                "[admin]\nlisten = \"127.0.0.1:0\"",
+                &format!("[admin]\nlisten = \"{address}\""),
+            );
+        let over = AtomicBool::new(false);
+        let ((code, stdout, stderr), refused) = thread::scope(|scope| {
+            let trying = scope.spawn(|| {
+                let mut refused = 0;
+                while !over.load(Ordering::Relaxed) {
+                    assert!(refuses(edge.address), "a client was taken");
+                    refused += 1;
+                }
+                refused
+            });
+            let ended = run_to_end(&text);
+            over.store(true, Ordering::Relaxed);
+            (ended, trying.join().unwrap())
+        });
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         assert!(stderr.contains(&format!("admin {address}")), "{stderr}");
+        assert!(refused > 10, "only {refused} clients tried");
     });
 }
 
@@ -57,6 +79,33 @@ fn a_bad_file_is_refused_with_every_problem() {
     let (code, stdout, stderr) = run_to_end(text);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("runtime.shrads") && stderr.contains("kqueue"), "{stderr}");
+}
+
+/// 1. A file with mistakes is checked, and nobody takes the answer: stdout is full, closed, or a pipe
+///    without a reader. 2. Exit code 1 all the same, and no panic.
+#[test]
+fn check_fails_in_order_when_nobody_takes_its_answer() {
+    let folder = Folder::new();
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, "[runtime]\nshrads = 1\n").unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, pipe) = std::io::pipe().unwrap();
+    drop(reader);
+    let checked = |stdout: Stdio, script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_ringway")]).arg(&file);
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let plain = "exec \"$0\" check --config \"$1\"";
+    let closed = format!("{plain} >&-");
+    let cases = [(full.into(), plain), (pipe.into(), plain), (Stdio::null(), closed.as_str())];
+    for (place, (stdout, script)) in cases.into_iter().enumerate() {
+        let (code, stderr) = checked(stdout, script);
+        assert_eq!(code, Some(1), "case {place}: {stderr}");
+        assert!(stderr.contains("problem(s)") && !stderr.contains("panicked"), "{stderr}");
+    }
 }
 
 /// Exit codes: 0 good, 1 cannot start, 2 wrong usage; `--driver` does not exist.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    kit::{Config, End, Hand, each_driver, peer},
+    kit::{Blackhole, Config, End, Hand, each_driver, let_pass, peer},
     settled_pair,
 };
 
@@ -130,5 +130,50 @@ fn time_in_which_the_process_stood_still_is_no_silence() {
             crate::kit::pause(Duration::from_millis(50));
         }
         assert_eq!(proxy.stats().ended_in_all(), 0);
+    });
+}
+
+/// 1. A connection is silent for longer than `half_close_timeout`. 2. Then the client asks its last
+///    and ends its direction. 3. The answer, a moment later, arrives: the time counts from the end.
+#[test]
+fn half_close_timeout_counts_from_the_end_of_a_direction() {
+    each_driver(|driver| {
+        let hand = Hand::new();
+        let proxy = Config::new(driver)
+            .listener("half_close_timeout = \"1s\"")
+            .backend(hand.address())
+            .start();
+        let (mut client, mut server) = settled_pair(&proxy, &hand);
+        let_pass(Duration::from_millis(1500));
+        peer::finish(&client);
+        assert_eq!(peer::end_of(&mut server), End::Fin);
+        let_pass(Duration::from_millis(300));
+        peer::pass(&mut server, &mut client, b"the answer");
+        drop(server);
+        assert_eq!(peer::end_of(&mut client), End::Fin);
+        proxy.wait_ended_only("client_fin", 1);
+    });
+}
+
+/// 1. The first backend answers no dial for longer than `idle_timeout`; the second takes the
+///    connection. 2. Nobody speaks for a moment. 3. It is still there: the time counts from when it
+///    was established.
+#[test]
+fn idle_timeout_counts_from_established() {
+    each_driver(|driver| {
+        let (hole, hand) = (Blackhole::new(), Hand::new());
+        let proxy = Config::new(driver)
+            .listener("idle_timeout = \"1s\"")
+            .pool("connect_timeout = \"1500ms\"")
+            .backend(hole.address)
+            .backend_with(hand.address(), "priority = 1")
+            .start();
+        let mut client = proxy.connect();
+        let mut server = hand.take();
+        let_pass(Duration::from_millis(500));
+        peer::pass(&mut client, &mut server, b"still");
+        peer::pass(&mut server, &mut client, b"there");
+        let stats = proxy.stats();
+        assert_eq!((stats.failures(0, "timeout"), stats.ended_in_all()), (1, 0));
     });
 }

@@ -1,0 +1,13 @@
+//! Real servers and clients through the real binary, and what the kernel sees of it.
+//!
+//! `scripts/check --all` runs these; `.ci/run` installs what they need. A missing program fails a
+//! test, it skips none.
+
+mod kit;
+
+#[path = "outside/process.rs"]
+mod process;
+#[path = "outside/programs.rs"]
+mod programs;
+#[path = "outside/traffic.rs"]
+mod traffic;
