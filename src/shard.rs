@@ -8,7 +8,7 @@ mod accept;
 mod conn;
 mod dial;
 mod drain;
-mod pick;
+pub mod pick;
 mod record;
 mod relay;
 mod sweep;

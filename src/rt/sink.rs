@@ -1,6 +1,6 @@
 //! Waiting for room in a socket whose peer has sent its FIN, on the ring.
 //!
-//! Kernel: a poll on the ring always includes `EPOLLRDHUP` (`IO_POLL_UNMASK`, io_uring/poll.c), so a
+//! Kernel: a poll on the ring includes `EPOLLRDHUP` (`IO_POLL_UNMASK`, io_uring/poll.c), so a
 //! wait for `POLLOUT` on such a socket is over at once and for ever, and a client that half-closes
 //! and then does not read would keep its shard spinning. An epoll instance asks for exactly what
 //! is wanted; the ring waits for that one instead.

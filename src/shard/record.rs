@@ -53,10 +53,13 @@ impl Outcome {
 /// Records a connection that is over.
 pub fn finish(shard: &Shard, outcome: Outcome) {
     let board = shard.board();
-    board.listeners[outcome.listener].ended(outcome.end).add(1);
-    let Some(backend) = outcome.served_by else { return };
-    if let Some(failure) = outcome.failure {
+    // The failure first: whoever sees the end finds its cause.
+    if let (Some(backend), Some(failure)) = (outcome.served_by, outcome.failure) {
         board.backends[backend].failures(failure).add(1);
+    }
+    board.listeners[outcome.listener].ended(outcome.end).add(1);
+    if outcome.served_by.is_none() {
+        return;
     }
     let session = outcome.accepted_at.elapsed();
     shard.histograms(|h| h.listeners[outcome.listener].session.record(session));

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::{
     ask_who,
     kit::{Blackhole, Config, End, Hand, Refusing, Server, each_driver, peer, wait_until},
@@ -182,12 +180,12 @@ fn a_client_that_is_gone_before_it_is_served_is_a_client_reset() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy = Config::new(driver).backend(hand.address()).start();
-        proxy.stand_still();
+        proxy.stop();
         let mut client = proxy.connect();
         std::io::Write::write_all(&mut client, b"bye").unwrap();
         wait_until("the bytes at the proxy", || ringway::sock::unsent(&client) == 0);
         peer::reset(client);
-        proxy.signal(Signal::CONT);
+        proxy.go_on();
         proxy.wait_ended_only("client_reset", 1);
     });
 }

@@ -13,8 +13,9 @@ const FAST: &str = "kind = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\n\
 #[test]
 fn a_backend_that_dies_is_left_alone_until_it_is_back() {
     each_driver(|driver| {
-        let (a, b) = (Server::echo(), Server::named(b'b'));
-        let address = a.address;
+        let place = Refusing::new();
+        let address = place.address;
+        let (a, b) = (Server::echo_at(address), Server::named(b'b'));
         let proxy = Config::new(driver)
             .health(FAST)
             .pool("balance = \"round_robin\"")
@@ -58,7 +59,6 @@ fn without_a_usable_backend_the_process_is_not_ready() {
         assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
         let stats = proxy.wait_ended_only("no_backend", 1);
         assert_eq!(stats.failures(0, "refused"), 0, "checks are no dials");
-        drop(dead);
         let _live = Server::echo_at(address);
         proxy.wait_stats("healthy", |s| s.state(0) == "healthy");
         let ready = proxy.get("/ready");

@@ -81,11 +81,7 @@ fn spawn(mut command: Command, folder: &Folder, text: &str) -> Child {
     fs::write(&file, text).unwrap();
     command.args(["run", "--config"]).arg(&file);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A copy that was just written is busy while any fork of another test holds it open.
-    wait_for("the binary to be free to run", || match command.spawn() {
-        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
-        spawned => Some(spawned.unwrap()),
-    })
+    command.spawn().unwrap()
 }
 
 /// A copy of the binary that everybody may run.
@@ -224,16 +220,25 @@ impl Proxy {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Stops the process, and waits until each of its threads stands still.
-    pub fn stand_still(&self) {
+    /// Lets the process finish what it is doing, stops it, and comes back when it stands still.
+    pub fn stop(&self) {
+        super::wait_until("a process that waits", || self.threads_are('S'));
         self.signal(Signal::STOP);
+        super::wait_until("a process that stands still", || self.threads_are('T'));
+    }
+
+    fn threads_are(&self, state: char) -> bool {
         let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
-        super::wait_until("all threads to stand still", || {
-            fs::read_dir(&tasks).unwrap().all(|task| {
-                let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-                stat.rsplit_once(") ").unwrap().1.starts_with('T')
-            })
-        });
+        fs::read_dir(tasks).unwrap().all(|task| {
+            let text = fs::read_to_string(task.unwrap().path().join("stat"));
+            // proc(5): the state follows the name, which is in brackets.
+            text.is_ok_and(|text| text.rsplit_once(") ").unwrap().1.starts_with(state))
+        })
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Waits for the end of the process.
@@ -252,14 +257,10 @@ impl Proxy {
         settled(&self.stderr)
     }
 
-    /// Descriptors the process holds: the fewest of a few looks, since it opens some for a moment.
+    /// Open descriptors of the process.
     pub fn descriptors(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
-        let look = |_| {
-            super::pause(Duration::from_millis(1));
-            fs::read_dir(&folder).unwrap().count()
-        };
-        (0..4).map(look).min().unwrap()
+        let pid = self.pid().as_raw_nonzero();
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
     }
 
     /// Open descriptors once their number stays the same: connections that are over are closed.

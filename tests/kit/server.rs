@@ -142,8 +142,8 @@ impl Hand {
     }
 }
 
-/// An address that refuses every dial for as long as this lives: bound, so that nobody else gets
-/// it, and not listening.
+/// An address that refuses every dial: bound, so that nobody else gets it, and not listening. While
+/// this lives, a [`Server::at`] may come up there and go down again.
 pub struct Refusing {
     pub address: SocketAddr,
     _socket: Socket,
@@ -152,6 +152,7 @@ pub struct Refusing {
 impl Refusing {
     pub fn new() -> Refusing {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
         socket.bind(&ANY.into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         Refusing { address, _socket: socket }

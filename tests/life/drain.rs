@@ -181,11 +181,11 @@ fn clients_queued_when_sigterm_comes_are_served() {
     each_driver(|driver| {
         let server = Server::echo();
         let mut proxy = Config::new(driver).shards(2).backend(server.address).start();
-        proxy.stand_still();
+        proxy.stop();
         let mut clients: Vec<TcpStream> = (0..200).map(|_| proxy.connect()).collect();
         clients.iter_mut().for_each(|client| client.write_all(b"queued").unwrap());
         proxy.signal(Signal::TERM);
-        proxy.signal(Signal::CONT);
+        proxy.go_on();
         for client in &mut clients {
             peer::expect(client, b"queued");
             peer::finish(client);

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
-
 use crate::{
     kit::{Blackhole, Config, End, Hand, each_driver, let_pass, peer},
     settled_pair,
@@ -121,10 +119,10 @@ fn time_in_which_the_process_stood_still_is_no_silence() {
         let proxy =
             Config::new(driver).listener("idle_timeout = \"1s\"").backend(hand.address()).start();
         let (mut client, mut server) = settled_pair(&proxy, &hand);
-        proxy.signal(Signal::STOP);
+        proxy.stop();
         client.write_all(b"are you there?").unwrap();
         crate::kit::pause(Duration::from_secs(3));
-        proxy.signal(Signal::CONT);
+        proxy.go_on();
         peer::expect(&mut server, b"are you there?");
         for _ in 0..10 {
             peer::pass(&mut client, &mut server, b"ping");

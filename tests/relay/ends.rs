@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
-
 use crate::{
     kit::{End, Hand, Proxy, Seed, each_driver, pause, peer, wait_until},
     pair, proxy_and_hand,
@@ -90,13 +88,13 @@ fn two_fins_in_one_turn_count_as_the_clients() {
         let (mut client, mut server) = pair(&proxy, &hand);
         peer::pass(&mut client, &mut server, b"there");
         peer::pass(&mut server, &mut client, b"here");
-        proxy.stand_still();
+        proxy.stop();
         peer::finish(&server);
         peer::finish(&client);
         wait_until("both FINs at the proxy", || {
             [&client, &server].iter().all(|s| ringway::sock::unsent(s) == 0)
         });
-        proxy.signal(Signal::CONT);
+        proxy.go_on();
         assert_eq!(peer::end_of(&mut client), End::Fin);
         assert_eq!(peer::end_of(&mut server), End::Fin);
         proxy.wait_ended_only("client_fin", 1);
@@ -139,11 +137,11 @@ fn data_and_reset_that_come_together_are_passed_on_in_order() {
             let (proxy, hand) = proxy_and_hand(driver, line);
             let (mut one, mut other) = first.pair(&proxy, &hand);
             peer::pass(&mut one, &mut other, b"settled");
-            proxy.stand_still();
+            proxy.stop();
             let last_words = vec![b'x'; 50_000];
             one.write_all(&last_words).unwrap();
             peer::reset_after_delivery(one);
-            proxy.signal(Signal::CONT);
+            proxy.go_on();
             let seen = peer::read_to_end(&mut other);
             assert_eq!((seen.bytes, seen.end), (50_000, End::Reset), "{} {line}", first.reset());
             assert_eq!(seen.digest, peer::digest(&last_words));
