@@ -34,8 +34,8 @@ fn a_second_instance_on_the_same_address_does_not_start() {
 }
 
 /// 1. The admin address is taken. 2. The process does not start, exit code 1, and its sentence
-///    names the address. 3. Clients that try all the while are refused, each of them: nobody was let in
-///    only to be cut.
+///    names the address. 3. Clients that try all the while are refused, each of them: nobody was
+///    let in only to be cut.
 #[test]
 fn an_admin_address_in_use_is_named_and_no_client_is_taken() {
     each_driver(|driver| {

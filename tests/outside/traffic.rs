@@ -55,9 +55,9 @@ fn text(driver: &str, servers: &[(&str, &Outside)]) -> String {
 
 /// 1. curl gets a file of 1 GiB from nginx; redis-benchmark sets and gets 200,000 times with 50
 ///    connections and pipelines of 16; pgbench runs transactions for five seconds; all at once,
-///    each on its own listener of one instance. 2. The file is exact, and more than 95 % of it never
-///    entered the process. 3. Neither benchmark saw an error, and no byte of redis was spliced.
-///    4. No connection ended for another reason than its two ends had.
+///    each on its own listener of one instance. 2. The file is exact, and more than 95 % of it
+///    never entered the process. 3. Neither benchmark saw an error, and no byte of redis was
+///    spliced. 4. No connection ended for another reason than its two ends had.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn a_file_a_cache_and_a_database_at_the_same_time() {
