@@ -55,7 +55,8 @@ pub fn run(path: &Path) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            // Nobody may be left to read it; `eprintln!` would panic then.
+            let _ = writeln!(io::stderr(), "{problems}");
             return ExitCode::FAILURE;
         }
     };
@@ -66,7 +67,7 @@ pub fn run(path: &Path) -> ExitCode {
         // Exits without dropping the shards' runtimes, whose operations may still be in flight.
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            eprintln!("ringway: {sentence}");
+            let _ = writeln!(io::stderr(), "ringway: {sentence}");
             ExitCode::FAILURE
         }
     }

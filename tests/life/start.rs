@@ -8,12 +8,15 @@ use std::{
 };
 
 use crate::{
-    kit::{Config, Folder, FreePort, Server, each_driver, peer, proxy::run_to_end, wait_until},
+    kit::{
+        Config, Folder, FreePort, Server, each_driver, peer, proxy::BINARY, proxy::run_to_end,
+        wait_until,
+    },
     refuses,
 };
 
 fn ringway(arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap()
+    Command::new(BINARY).args(arguments).output().unwrap()
 }
 
 /// 1. A process serves an address. 2. A second one with the same address does not start, exit code
@@ -93,7 +96,7 @@ fn check_fails_in_order_when_nobody_takes_its_answer() {
     drop(reader);
     let checked = |stdout: Stdio, script: &str| {
         let mut command = Command::new("sh");
-        command.args(["-c", script, env!("CARGO_BIN_EXE_ringway")]).arg(&file);
+        command.args(["-c", script, BINARY]).arg(&file);
         let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -105,6 +108,24 @@ fn check_fails_in_order_when_nobody_takes_its_answer() {
         let (code, stderr) = checked(stdout, script);
         assert_eq!(code, Some(1), "case {place}: {stderr}");
         assert!(stderr.contains("problem(s)") && !stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// 1. The process cannot start, for its file or for an address, and stderr is full. 2. Exit code 1
+///    all the same.
+#[test]
+fn run_fails_in_order_when_nobody_takes_its_words() {
+    let folder = Folder::new();
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listening.local_addr().unwrap();
+    let in_use = Config::new("epoll").listen(&[&taken.to_string()]).backend(taken).text();
+    for text in ["[runtime]\nshrads = 1\n", &in_use] {
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(BINARY);
+        let code = command.args(["run", "--config"]).arg(&file).stderr(full).status().unwrap();
+        assert_eq!(code.code(), Some(1), "{text}");
     }
 }
 
