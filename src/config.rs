@@ -37,7 +37,10 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let whole_file = |text: String| Problems::whole_file(path.to_owned(), text);
     let bytes = read(path).map_err(|error| {
-        whole_file(format!("cannot read it: {} (name a file with --config FILE)", cause(&error)))
+        whole_file(format!(
+            "cannot read it: {} (name a file with --config FILE)",
+            crate::args::cause(&error)
+        ))
     })?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let most = units::size_text(FILE_BYTES_MAX);
@@ -57,12 +60,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The words of an operating system error, in our style.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Checks the text of a configuration file; `path` is where it came from.

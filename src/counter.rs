@@ -3,7 +3,10 @@
 //! A shard owns its counters: it alone writes them, so an increment is a plain load and store with
 //! no locked instruction. Readers may see a value that is a moment old, never a torn one.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// A count that only grows; one writer.
 #[derive(Debug, Default)]
@@ -13,13 +16,14 @@ impl Counter {
     /// Adds `n`. Must be called by the owning thread alone.
     #[inline]
     pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
     }
 
-    /// The count so far.
+    /// The count so far. What the owner counted before it is seen too, so that ends read first
+    /// never exceed beginnings read after them.
     #[inline]
     pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Acquire)
     }
 
     /// Keeps the larger of what is stored and `value`. Owning thread alone.

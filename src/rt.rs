@@ -131,6 +131,9 @@ where
         // Tasks wake this one when a turn begins, and it is polled when the turn has run dry.
         poll_fn(|cx| {
             here.meter.turn_ends(cx.waker());
+            // Here and not by the bell's own task: on epoll its next wait would then be over at
+            // once, and it would wake everybody without a look at events and timers.
+            here.ring_for_waiting();
             done.as_mut().poll(cx)
         })
         .await;
@@ -178,20 +181,17 @@ pub fn turn_number() -> u64 {
 /// before it goes on.
 ///
 /// A task that woke itself would go to the front of the engine's queue and starve the shard, timers
-/// included. So the waker goes to a list, and the first one rings the shard's own doorbell.
+/// included. So the waker goes to a list, and where the list is not empty when a turn runs dry the
+/// shard rings its own doorbell.
 pub async fn turn() {
     let here = local();
     let mut listed = false;
     poll_fn(|cx| {
         if listed {
-            // Not rung by the bell's own task: on epoll its next wait would then be over at once,
-            // and it would wake everybody without a look at events and timers.
-            here.ring_for_waiting();
             return Poll::Ready(());
         }
         listed = true;
         here.waiting.borrow_mut().push_back(cx.waker().clone());
-        here.ring_for_waiting();
         Poll::Pending
     })
     .await;

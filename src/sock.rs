@@ -194,9 +194,10 @@ pub fn was_reset(socket: impl AsFd) -> bool {
     polls(socket, PollFlags::ERR)
 }
 
-/// Whether nothing more will ever be sent or acknowledged on this connection.
+/// Whether nothing more will ever be sent or acknowledged on this connection. Two FINs alone do not
+/// end it: what was sent before ours may still be on its way.
 pub fn is_over(socket: impl AsFd) -> bool {
-    polls(socket, PollFlags::HUP | PollFlags::ERR)
+    rustix::net::getpeername(&socket).is_err() || was_reset(socket)
 }
 
 fn polls(socket: impl AsFd, any: PollFlags) -> bool {
@@ -217,6 +218,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
                 | Errno::NOBUFS
                 | Errno::NOMEM
                 | Errno::ADDRNOTAVAIL
+                | Errno::NOSPC
                 | Errno::AGAIN
                 | Errno::AFNOSUPPORT
         )

@@ -44,7 +44,12 @@ enum Queue {
 /// Takes what is queued now, to the last connection. Called before the listener is closed: what
 /// the kernel has accepted for us would be reset with it.
 pub fn take_all(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
-    while let Queue::More = take_queued(shard, listener, socket, ACCEPTS_PER_TURN) {}
+    // Twice the queue: who still connects after that came after the signal.
+    for _ in 0..2 * sock::BACKLOG as usize / ACCEPTS_PER_TURN {
+        if !matches!(take_queued(shard, listener, socket, ACCEPTS_PER_TURN), Queue::More) {
+            return;
+        }
+    }
 }
 
 fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize) -> Queue {

@@ -45,11 +45,12 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
     let pool = shard.bridge.plan.listeners[conn.listener].pool;
     let mut tried = Tried::default();
     let mut cause = EndReason::NoBackend;
-    while let Some(lease) = pick(shard, pool, &tried) {
-        let outcome = dial(shard, conn, pool, &lease).await;
+    loop {
         if let Some(ended) = conn.ended() {
             return Err(ended);
         }
+        let Some(lease) = pick(shard, pool, &tried) else { return Err(cause) };
+        let outcome = dial(shard, conn, pool, &lease).await;
         let first = shard.bridge.plan.pools[pool].backends.start;
         let mut pickers = shard.pickers.borrow_mut();
         match outcome {
@@ -68,7 +69,6 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
             }
         }
     }
-    Err(cause)
 }
 
 fn pick(shard: &Rc<Shard>, pool: usize, tried: &Tried) -> Option<Lease> {

@@ -6,15 +6,17 @@
 
 mod copy;
 mod gate;
+mod share;
 mod splice;
 
 use std::{
     cell::Cell,
+    future::Future,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use self::gate::Gate;
+use self::{gate::Gate, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
@@ -27,11 +29,11 @@ use crate::{
     sock,
 };
 
-/// Bytes one direction moves before others get their turn: one pipe full, about 60 us of work.
-const TURN_BYTES: usize = 256 * 1024;
+/// Waits without a byte before a direction looks only each [`VAIN_PAUSE`].
+const VAIN_WAITS_MAX: u8 = 4;
 
-/// What one read counts for at least: the calls cost as much as moving this many bytes does.
-const READ_BYTES_MIN: usize = 8 * 1024;
+/// See [`VAIN_WAITS_MAX`].
+const VAIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long what a side sent before its reset may take to be acknowledged by the other side.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -77,31 +79,8 @@ struct Flow {
     backend_board: &'static BackendBoard,
     gate: Gate,
     share: Share,
-    /// True exactly when the sink has taken a byte since the last wait for it.
-    progress: Cell<bool>,
-}
-
-/// What a direction has used of its share of a turn. Counted over waits too: on epoll a wait for
-/// what is ready already returns at once and is no turn for the others.
-#[derive(Default)]
-struct Share {
-    turn: u64,
-    used: usize,
-}
-
-impl Share {
-    /// Whether something is left in this turn.
-    fn is_left(&mut self) -> bool {
-        let turn = rt::turn_number();
-        if self.turn != turn {
-            *self = Share { turn, used: 0 };
-        }
-        self.used < TURN_BYTES
-    }
-
-    fn charge(&mut self, bytes: usize) {
-        self.used += bytes.max(READ_BYTES_MIN);
-    }
+    /// Waits since a byte last moved.
+    vain_waits: Cell<u8>,
 }
 
 /// What one turn of a direction came to.
@@ -118,6 +97,13 @@ enum Step {
     SinkReset,
     /// We ended the connection meanwhile.
     Ended,
+}
+
+impl Step {
+    /// Whether the direction goes on after a wait for readiness.
+    fn waits(&self) -> bool {
+        matches!(self, Step::SourceEmpty | Step::SinkFull(_))
+    }
 }
 
 /// Bytes between the two sockets.
@@ -147,7 +133,7 @@ impl Flow {
             backend_board: &board.backends[backend],
             gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
             share: Share::default(),
-            progress: Cell::new(true),
+            vain_waits: Cell::new(0),
         }
     }
 
@@ -159,17 +145,25 @@ impl Flow {
         };
         loop {
             let mut held = Held::Nothing;
+            // On epoll a wait may be over at once; a share that is used up ends the turn first.
+            if step.waits() && !self.share.is_left() {
+                rt::turn().await;
+            }
             match step {
                 Step::Again => rt::turn().await,
-                Step::SourceEmpty => self.ends.source.readable().await,
+                Step::SourceEmpty => {
+                    self.ends.source.readable().await;
+                    self.waited().await;
+                }
                 Step::SinkFull(residue) => {
                     held = residue;
                     // Nobody reads the source meanwhile; the sweep watches whether it dies.
                     self.conn.set_blocked(self.direction, true);
-                    match self.progress.replace(false) {
-                        true => self.ends.sink.writable().await,
-                        false => Box::pin(self.ends.sink.writable_at_last()).await,
+                    match self.vain_waits.get() {
+                        0 => self.ends.sink.writable().await,
+                        _ => Box::pin(self.ends.sink.writable_at_last()).await,
                     }
+                    self.waited().await;
                     self.conn.set_blocked(self.direction, false);
                 }
                 Step::SourceEnded => return self.pass_fin_on().await,
@@ -181,8 +175,22 @@ impl Flow {
         }
     }
 
+    /// After a wait: counts it as vain until a byte moves. A kernel that says ready again and again
+    /// and then gives nothing (short of memory, say) costs a look each millisecond, not a core.
+    fn waited(&self) -> impl Future<Output = ()> {
+        let waits = self.vain_waits.get().saturating_add(1);
+        self.vain_waits.set(waits);
+        let pause = (waits > VAIN_WAITS_MAX).then(|| rt::sleep(VAIN_PAUSE));
+        async move {
+            if let Some(pause) = pause {
+                pause.await;
+            }
+        }
+    }
+
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
     fn step(&mut self, held: Held) -> Step {
+        self.share.charge(0);
         let delivered = match held {
             Held::Nothing => Ok(()),
             Held::Chunk(chunk) => copy::deliver(self, chunk),
@@ -193,8 +201,10 @@ impl Flow {
         }
         self.gate.woke(self.shard.clock_ms().saturating_sub(self.conn.moved_ms.get()));
         match self.gate.path() {
-            Path::Copied => copy::step(self),
-            Path::Spliced => splice::step(self),
+            // Kernel: splice(2) stops before an urgent byte for ever, and only a receive passes it
+            // (net/ipv4/tcp.c, `tcp_read_sock`), so a wait in vain is followed by a copy.
+            Path::Spliced if self.vain_waits.get() < 2 => splice::step(self),
+            _ => copy::step(self),
         }
     }
 
@@ -230,6 +240,7 @@ impl Flow {
 
     /// Bytes came from the source.
     fn received(&self) {
+        self.vain_waits.set(0);
         match self.direction {
             Direction::Up => self.conn.asked.set(true),
             Direction::Down if !self.conn.answered.get() => {
@@ -244,7 +255,7 @@ impl Flow {
         self.listener_board.bytes(self.direction, path).add(n as u64);
         self.backend_board.bytes(self.direction).add(n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
-        self.progress.set(true);
+        self.vain_waits.set(0);
     }
 }
 

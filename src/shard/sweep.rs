@@ -79,7 +79,7 @@ fn look_at(shard: &Shard, conn: &Conn) {
     }
 }
 
-/// One step is added to each deadline, because the clock of the last byte may be that old: a
+/// [`STEP_MAX`] is added to each deadline, because the clock of the last byte may be that old: a
 /// timeout is never early.
 fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason> {
     let over = |limit: Option<Duration>| {
@@ -117,7 +117,9 @@ fn hung_up_too_long(shard: &Shard, conn: &Conn) -> bool {
 fn watch_blocked(shard: &Shard, conn: &Conn) {
     for direction in Direction::ALL {
         let side = direction.source();
-        let dead = || conn.socket(side).is_some_and(sock::was_reset);
+        // Whoever wrote to the dead side has taken the error off its socket and noted the reset.
+        let noted = conn.ended().and_then(|end| end.reset_side()) == Some(side);
+        let dead = || noted || conn.socket(side).is_some_and(sock::was_reset);
         if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
             conn.decide(EndReason::reset_by(side));
         }
