@@ -1,7 +1,6 @@
 //! `ringway run` and `ringway check`: from a file to a serving process.
 //!
-//! The order matters: what can be refused is refused before the first connection, except the admin
-//! address, which the coordinator binds once the shards accept.
+//! The order matters: everything that can be refused is refused before the first connection.
 
 use std::{
     io::{self, Write},
