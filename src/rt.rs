@@ -39,11 +39,12 @@ pub use self::{
     socket::Socket,
 };
 
-/// Tasks that get their turn back at each ring. The engine fires timers only when it parks, parks
-/// only when its run queue is dry, and gives one round of the queue 2 n + 1 runs for n tasks that
-/// were ready; the bell's own task and two more always fit. Waking all at once kept three tasks
-/// taking turns for ever (a tick of 50 ms was seen 24 s late), and delayed everybody else.
-const WAKES_PER_RING: usize = 2;
+/// Tasks that get their turn back at each ring. One, so that everybody else who became ready waits
+/// for one share at the most. The bound also keeps timers alive: the engine looks at them only when
+/// its run queue is dry, and one round of the queue makes 2 n + 1 runs for n tasks that were ready,
+/// so two would still fit. Waking all at once kept three tasks taking turns for ever (a tick of
+/// 50 ms was seen 24 s late).
+const WAKES_PER_RING: usize = 1;
 
 /// What a shard's thread keeps for its runtime.
 struct Local {
