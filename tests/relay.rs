@@ -12,6 +12,8 @@ mod fair;
 mod finished;
 #[path = "relay/slow.rs"]
 mod slow;
+#[path = "relay/urgent.rs"]
+mod urgent;
 
 use std::net::TcpStream;
 
