@@ -10,8 +10,12 @@ mod exact;
 mod fair;
 #[path = "relay/finished.rs"]
 mod finished;
+#[path = "relay/flush.rs"]
+mod flush;
 #[path = "relay/slow.rs"]
 mod slow;
+#[path = "relay/urgent.rs"]
+mod urgent;
 
 use std::net::TcpStream;
 

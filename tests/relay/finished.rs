@@ -92,7 +92,7 @@ fn two_ends_in_order_wait_for_a_client_that_reads_late() {
 
 /// Sends pieces that the proxy's kernel has room for, until the proxy holds bytes that it cannot
 /// pass on, and one more; how much, and the digest.
-fn answer_until_held_up(
+pub fn answer_until_held_up(
     proxy: &Proxy,
     server: &mut TcpStream,
     rng: &mut fastrand::Rng,

@@ -126,6 +126,42 @@ fn reset_towards_silence(driver: &'static str, from_client: bool, splice: &str) 
     assert_eq!(peer::read_to_end(&mut other).end, End::Reset);
 }
 
+/// 1. Both sides send until everything is full, and neither reads. 2. One resets; the other never
+///    reads. 3. The connection is over about five seconds later, for that reason, and the backend
+///    has none left. 4. From either side, on every path.
+#[test]
+fn a_reset_while_both_directions_are_full_ends_in_time() {
+    each_driver(|driver| {
+        thread::scope(|scope| {
+            for from_client in [true, false] {
+                for splice in ["off", "on", "auto"] {
+                    scope.spawn(move || reset_while_full(driver, from_client, splice));
+                }
+            }
+        });
+    });
+}
+
+fn reset_while_full(driver: &'static str, from_client: bool, splice: &str) {
+    let seed = Seed::new();
+    let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+    let (client, server) = pair(&proxy, &hand);
+    let (mut one, mut other, reason) = match from_client {
+        true => (client, server, "client_reset"),
+        false => (server, client, "server_reset"),
+    };
+    peer::write_until_full(&mut one, &mut seed.rng(0));
+    peer::write_until_full(&mut other, &mut seed.rng(1));
+    peer::reset(one);
+    let reset_at = Instant::now();
+    let stats = proxy.wait_ended_only(reason, 1);
+    let took = reset_at.elapsed();
+    assert!(took < Duration::from_secs(12), "{reason}, splice {splice}: {took:?}");
+    assert_eq!(stats.listener("connections_active"), 0);
+    assert_eq!(stats.backend(0, "connections_active"), 0);
+    assert_eq!(peer::read_to_end(&mut other).end, End::Reset);
+}
+
 /// 1. A client sends a little to a server that takes in less, and resets: all of it has left the
 ///    proxy's hands. 2. Five seconds later the connection is over all the same.
 #[test]

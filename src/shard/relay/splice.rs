@@ -16,7 +16,12 @@ pub(super) fn step(flow: &mut Flow) -> Step {
     let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
     while flow.share.is_left() {
         let n = match pipe.splice_in(&flow.ends.source) {
-            Ok(0) => return Step::SourceEnded,
+            // Kernel: with the FIN received, an urgent byte at the front looks like the end of the
+            // stream to splice(2) (net/ipv4/tcp.c, `tcp_splice_read`). A receive knows.
+            Ok(0) => {
+                drop(pipe);
+                return copy::step(flow);
+            }
             Ok(n) => n,
             Err(e) if e.kind() == WouldBlock => return Step::SourceEmpty,
             Err(e) if e.kind() == InvalidInput => {
