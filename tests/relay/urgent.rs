@@ -46,11 +46,11 @@ fn warm_up(proxy: &Proxy, splice: &str, from: &mut TcpStream, to: &mut TcpStream
 }
 
 /// All of it arrives, with the urgent byte or without, and then the end.
-fn expect_all(to: &mut TcpStream, before: &[u8], after: &[u8]) {
+fn expect_all(to: &mut TcpStream, (before, after): (&[u8], &[u8]), end: End) {
     let seen = peer::read_to_end(to);
     let without = [before, after].concat();
     let with = [before, &[URGENT], after].concat();
-    assert_eq!(seen.end, End::Fin);
+    assert_eq!(seen.end, end);
     assert!(
         [peer::digest(&without), peer::digest(&with)].contains(&seen.digest),
         "{} bytes came for {}",
@@ -81,7 +81,7 @@ fn an_urgent_byte_in_the_middle_costs_no_other_byte() {
                 let (mut client, mut server) = pair(&proxy, &hand);
                 peer::pass(&mut client, &mut server, b"served");
                 peer::pass(&mut server, &mut client, b"meanwhile");
-                expect_all(&mut to, &before, &after);
+                expect_all(&mut to, (&before, &after), End::Fin);
             });
         });
     });
@@ -113,32 +113,40 @@ fn silence_after_an_urgent_byte_costs_no_cpu_time() {
                     from.write_all(&bytes).unwrap();
                     peer::finish(&from);
                 });
-                expect_all(&mut to, b"", &[b"a few others", &bytes[..]].concat());
+                let after = [b"a few others", &bytes[..]].concat();
+                expect_all(&mut to, (b"", &after), End::Fin);
             });
         });
     });
 }
 
-/// 1. While the process stands still, a few bytes, an urgent one, a few more and the end arrive.
-///    2. The proxy learns all of it at once. 3. What stands behind the urgent byte is passed on
-///    before the end.
+/// 1. While the process stands still, a few bytes, an urgent one, a few more and the end arrive: a
+///    FIN or a reset. 2. The proxy learns all of it at once. 3. What stands behind the urgent byte
+///    is passed on before the end.
 #[test]
 fn an_end_that_waits_behind_an_urgent_byte_hides_nothing() {
     each_driver(|driver| {
         each_path(|splice, up| {
-            let seed = Seed::new();
-            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
-            let (client, server) = pair(&proxy, &hand);
-            let (mut from, mut to) = if up { (client, server) } else { (server, client) };
-            warm_up(&proxy, splice, &mut from, &mut to, &bulk(&seed, 0));
-            proxy.stop();
-            from.write_all(b"before").unwrap();
-            send_urgent(&from);
-            from.write_all(b"and behind").unwrap();
-            peer::finish(&from);
-            wait_until("all of it at the proxy", || ringway::sock::unsent(&from) == 0);
-            proxy.go_on();
-            expect_all(&mut to, b"before", b"and behind");
+            for end in [End::Fin, End::Reset] {
+                let seed = Seed::new();
+                let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+                let (client, server) = pair(&proxy, &hand);
+                let (mut from, mut to) = if up { (client, server) } else { (server, client) };
+                warm_up(&proxy, splice, &mut from, &mut to, &bulk(&seed, 0));
+                proxy.stop();
+                from.write_all(b"before").unwrap();
+                send_urgent(&from);
+                from.write_all(b"and behind").unwrap();
+                if end == End::Fin {
+                    peer::finish(&from);
+                }
+                wait_until("all of it at the proxy", || ringway::sock::unsent(&from) == 0);
+                if end == End::Reset {
+                    peer::reset(from);
+                }
+                proxy.go_on();
+                expect_all(&mut to, (b"before", b"and behind"), end);
+            }
         });
     });
 }

@@ -9,6 +9,7 @@ use super::{Flow, Held, Step, copy};
 use crate::{
     bridge::Path,
     rt::{self, Pipe},
+    sock,
 };
 
 /// Moves what is there, at most a turn's share. Without a free pipe it copies this once.
@@ -16,19 +17,22 @@ pub(super) fn step(flow: &mut Flow) -> Step {
     let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
     while flow.share.is_left() {
         let n = match pipe.splice_in(&flow.ends.source) {
-            // Kernel: with the FIN received, an urgent byte at the front looks like the end of the
-            // stream to splice(2) (net/ipv4/tcp.c, `tcp_splice_read`). A receive knows.
-            Ok(0) => {
-                drop(pipe);
-                return copy::step(flow);
-            }
-            Ok(n) => n,
+            Ok(n) if n > 0 => n,
             Err(e) if e.kind() == WouldBlock => return Step::SourceEmpty,
             Err(e) if e.kind() == InvalidInput => {
                 flow.gate.forbid_splice();
                 return Step::Again;
             }
-            Err(_) => return Step::SourceReset,
+            // Kernel: with the FIN or a reset received, an urgent byte at the front looks like the
+            // end to splice(2) although bytes stand behind it (net/ipv4/tcp.c, `tcp_splice_read`).
+            // A receive knows; the error is gone from the socket now, so it is noted here.
+            end => {
+                if end.is_err_and(|error| !sock::is_shortage(&error)) {
+                    flow.conn.reset_by(flow.direction.source());
+                }
+                drop(pipe);
+                return copy::step(flow);
+            }
         };
         flow.received();
         flow.share.charge(n);
