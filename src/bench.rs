@@ -26,8 +26,9 @@ use std::{
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit};
 
-pub use self::tally::{Kind, Loss, Percentiles, Tally};
+pub use self::tally::{Kind, Loss, Tally};
 use self::worker::{Shared, Worker};
+pub use crate::hist::Percentiles;
 use crate::{args, child};
 
 /// Bytes of an echo unless `--size` says otherwise.

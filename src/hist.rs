@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a histogram is for, which decides its range and resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,26 +94,12 @@ impl Latency {
 
     /// The percentiles.
     pub fn percentiles(&self) -> Percentiles {
-        if self.values.is_empty() {
-            return Percentiles::default();
-        }
-        let at = |quantile| self.values.value_at_quantile(quantile);
-        Percentiles {
-            count: self.values.len(),
-            min_us: self.values.min(),
-            mean_us: (self.values.mean() * 10.0).round() / 10.0,
-            p50_us: at(0.50),
-            p90_us: at(0.90),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            p9999_us: at(0.9999),
-            max_us: self.values.max(),
-        }
+        Percentiles::of(&self.values)
     }
 }
 
 /// `P` of the contract: all zeros when nothing was recorded. Microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Values recorded, clamped ones included.
     pub count: u64,
@@ -133,6 +119,27 @@ pub struct Percentiles {
     pub p9999_us: u64,
     /// The largest, clamped to the range.
     pub max_us: u64,
+}
+
+impl Percentiles {
+    /// The percentiles of a histogram of microseconds.
+    pub fn of(values: &Histogram<u64>) -> Percentiles {
+        if values.is_empty() {
+            return Percentiles::default();
+        }
+        let at = |quantile| values.value_at_quantile(quantile);
+        Percentiles {
+            count: values.len(),
+            min_us: values.min(),
+            mean_us: (values.mean() * 10.0).round() / 10.0,
+            p50_us: at(0.50),
+            p90_us: at(0.90),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            p9999_us: at(0.9999),
+            max_us: values.max(),
+        }
+    }
 }
 
 #[cfg(test)]

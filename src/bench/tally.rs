@@ -5,8 +5,9 @@
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::hist::Percentiles;
 
 /// Latencies above this are recorded as this.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -173,41 +174,6 @@ impl Tally {
             "bytes": self.bytes,
             "latency": Percentiles::of(&self.latency),
         })
-    }
-}
-
-/// The `P` of `bench --json` and `/stats`; all zeros when nothing was recorded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are the contract and say it all")]
-pub struct Percentiles {
-    pub count: u64,
-    pub min_us: u64,
-    pub mean_us: f64,
-    pub p50_us: u64,
-    pub p90_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-    pub p9999_us: u64,
-    pub max_us: u64,
-}
-
-impl Percentiles {
-    /// The percentiles of a histogram in microseconds.
-    pub fn of(latency: &Histogram<u64>) -> Self {
-        if latency.is_empty() {
-            return Self::default();
-        }
-        Self {
-            count: latency.len(),
-            min_us: latency.min(),
-            mean_us: (latency.mean() * 10.0).round() / 10.0,
-            p50_us: latency.value_at_quantile(0.5),
-            p90_us: latency.value_at_quantile(0.9),
-            p99_us: latency.value_at_quantile(0.99),
-            p999_us: latency.value_at_quantile(0.999),
-            p9999_us: latency.value_at_quantile(0.9999),
-            max_us: latency.max(),
-        }
     }
 }
 
