@@ -116,7 +116,7 @@ fn percentiles(backend: &Backend, phase: &str) -> String {
     let windows = backend.latency.get(phase);
     let shown = windows.map_or_else(Percentiles::default, |windows| {
         let recent = &windows.ten_seconds;
-        if recent.count > 0 { recent.clone() } else { windows.total.clone() }
+        if recent.count > 0 { *recent } else { windows.total }
     });
     format!("{} / {}", micros(shown.p50_us), micros(shown.p99_us))
 }
