@@ -153,8 +153,8 @@ fn bind(config: &Config, shards: usize) -> Result<Sockets, String> {
 fn cannot_listen(listener: &str, address: SocketAddr, error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            " (another process listens there, perhaps another ringway: stop it, or choose another \
-             address)"
+            " (another process listens there, perhaps another ringway, or a listener above in this \
+             file does: stop it, or choose another address)"
         }
         io::ErrorKind::PermissionDenied => " (ports under 1024 need CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrNotAvailable => " (this host has no such address)",

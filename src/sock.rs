@@ -207,6 +207,12 @@ fn polls(socket: impl AsFd, any: PollFlags) -> bool {
         && poll[0].revents().intersects(any)
 }
 
+/// Whether a failed receive, send or splice is to be tried again once the socket is ready: nothing
+/// to read, no room, or a shortage of this host that is no fault of either peer.
+pub fn is_for_later(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || is_shortage(error)
+}
+
 /// Whether a failed call ran short of something of our own (descriptors, memory, local ports),
 /// which says nothing about the peer.
 pub fn is_shortage(error: &io::Error) -> bool {

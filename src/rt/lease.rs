@@ -122,12 +122,12 @@ pub fn pass_on(source: &Socket, sink: &Socket) -> Passed {
     let seen = match sock::peek(source, &mut scratch) {
         Ok(0) => return Passed::End,
         Ok(seen) => seen,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Passed::SourceEmpty,
+        Err(e) if sock::is_for_later(&e) => return Passed::SourceEmpty,
         Err(_) => return Passed::SourceReset,
     };
     let sent = match sock::send(sink, &scratch[..seen]) {
         Ok(sent) => sent,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Passed::SinkFull,
+        Err(e) if sock::is_for_later(&e) => return Passed::SinkFull,
         Err(_) => return Passed::SinkReset,
     };
     // The bytes are in the socket's queue, so this cannot fall short.

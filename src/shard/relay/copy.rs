@@ -1,11 +1,10 @@
 //! One turn of a direction that copies, through a leased buffer.
 
-use std::io::ErrorKind::WouldBlock;
-
 use super::{Flow, Held, Step};
 use crate::{
     bridge::Path,
     rt::{self, CHUNK_BYTES, Chunk, Passed},
+    sock,
 };
 
 /// Moves what is there, at most a turn's share.
@@ -15,7 +14,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         let n = match flow.ends.source.recv(&mut chunk) {
             Ok(0) => return Step::SourceEnded,
             Ok(n) => n,
-            Err(e) if e.kind() == WouldBlock => return Step::SourceEmpty,
+            Err(e) if sock::is_for_later(&e) => return Step::SourceEmpty,
             Err(_) => return Step::SourceReset,
         };
         flow.received();
@@ -40,7 +39,7 @@ pub(super) fn deliver(flow: &Flow, mut chunk: Chunk) -> Result<(), Step> {
     while !chunk.is_empty() {
         match flow.ends.sink.send(&mut chunk) {
             Ok(n) => flow.delivered(n, Path::Copied),
-            Err(e) if e.kind() == WouldBlock => return Err(Step::SinkFull(Held::Chunk(chunk))),
+            Err(e) if sock::is_for_later(&e) => return Err(Step::SinkFull(Held::Chunk(chunk))),
             Err(_) => return Err(Step::SinkReset),
         }
     }

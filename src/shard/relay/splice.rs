@@ -3,7 +3,7 @@
 //! The pipe is drained before it is refilled and before an end of stream counts, so a FIN can never
 //! overtake bytes (haproxy#2505 lost one response in 50,000 that way).
 
-use std::io::ErrorKind::{InvalidInput, WouldBlock};
+use std::io::ErrorKind::InvalidInput;
 
 use super::{Flow, Held, Step, copy};
 use crate::{
@@ -18,7 +18,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
     while flow.share.is_left() {
         let n = match pipe.splice_in(&flow.ends.source) {
             Ok(n) if n > 0 => n,
-            Err(e) if e.kind() == WouldBlock => return Step::SourceEmpty,
+            Err(e) if sock::is_for_later(&e) => return Step::SourceEmpty,
             Err(e) if e.kind() == InvalidInput => {
                 flow.gate.forbid_splice();
                 return Step::Again;
@@ -27,7 +27,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             // end to splice(2) although bytes stand behind it (net/ipv4/tcp.c, `tcp_splice_read`).
             // A receive knows; the error is gone from the socket now, so it is noted here.
             end => {
-                if end.is_err_and(|error| !sock::is_shortage(&error)) {
+                if end.is_err() {
                     flow.conn.reset_by(flow.direction.source());
                 }
                 drop(pipe);
@@ -53,7 +53,7 @@ pub(super) fn drain(flow: &Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
     while pipe.held() > 0 {
         match pipe.splice_out(&flow.ends.sink) {
             Ok(n) => flow.delivered(n, Path::Spliced),
-            Err(e) if e.kind() == WouldBlock => return Err(Step::SinkFull(Held::Pipe(pipe))),
+            Err(e) if sock::is_for_later(&e) => return Err(Step::SinkFull(Held::Pipe(pipe))),
             Err(_) => return Err(Step::SinkReset),
         }
     }
