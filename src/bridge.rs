@@ -15,7 +15,7 @@ pub use self::{
         BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
         ShardBoard, ShardState,
     },
-    plan::{Backend, Balance, Listener, Plan, Pool, Splice},
+    plan::{Access, Backend, Balance, Listener, Plan, Pool, Splice},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
 };
 use crate::counter::Gate;

@@ -14,6 +14,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+mod access;
 mod check;
 mod file;
 mod json;
@@ -24,6 +25,7 @@ mod units;
 mod value;
 mod words;
 
+pub use access::Access;
 pub use pool::{Backend, Balance, HealthCheck, Pool};
 pub use problem::{Problem, Problems};
 pub use words::Word;
@@ -240,6 +242,8 @@ pub struct Listener {
     pub half_close_timeout: Option<Duration>,
     /// Whether bytes go through a pipe in the kernel.
     pub splice: Splice,
+    /// Whose connections it takes.
+    pub access: Access,
 }
 
 /// What a listener speaks.

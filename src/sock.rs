@@ -62,12 +62,16 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Takes one queued connection, or `WouldBlock`.
+/// Takes one queued connection and the address of its peer, or `WouldBlock`.
 ///
 /// # Errors
 /// Whatever `accept4(2)` says; a connection that died in the queue is an error of its own.
-pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
-    Ok(rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    // A TCP socket has an IP peer; one that cannot be told apart is a connection nobody is at.
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((fd, peer))
 }
 
 /// Begins to connect; the socket becomes writable when that is decided.

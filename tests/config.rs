@@ -120,7 +120,7 @@ fn what_is_not_written_has_its_documented_default() {
         "listener": [{
             "name": "edge", "mode": "tcp", "listen": ["127.0.0.1:0"], "pool": "web",
             "max_connections": 0, "idle_timeout": "10m", "half_close_timeout": "1m",
-            "splice": "auto",
+            "splice": "auto", "allow": [], "deny": [],
         }],
         "pool": [{
             "name": "web", "balance": "least_connections", "connect_timeout": "2s",

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use crate::config::{self, Config};
-pub use crate::config::{Balance, Splice};
+pub use crate::config::{Access, Balance, Splice};
 
 /// Everything that goes down to the shards. Backends of all pools stand in one list, so that one
 /// number names a backend everywhere.
@@ -30,6 +30,8 @@ pub struct Listener {
     pub half_close_timeout: Option<Duration>,
     /// Whether bytes go through a pipe.
     pub splice: Splice,
+    /// Whom it takes.
+    pub access: Access,
 }
 
 /// What a shard needs to know of a pool.
@@ -91,6 +93,7 @@ impl Listener {
             idle_timeout: listener.idle_timeout,
             half_close_timeout: listener.half_close_timeout,
             splice: listener.splice,
+            access: listener.access.clone(),
         }
     }
 }

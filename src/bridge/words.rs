@@ -101,8 +101,10 @@ pub enum EndReason {
     MaxAge,
     /// Cut at the end of a drain.
     Drained,
-    /// Refused before a pick; [`Refusal`] says why.
+    /// Refused before a pick for want of a place; [`Refusal`] says of which.
     Overload,
+    /// Refused before a pick: the listener's `allow` or `deny` does not want the client.
+    Denied,
     /// Not given yet: backends stay for the life of the process.
     BackendRemoved,
     /// Not given yet: there is no planned mischief.
@@ -115,7 +117,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// All, in index order.
-    pub const ALL: [EndReason; 18] = [
+    pub const ALL: [EndReason; 19] = [
         EndReason::ClientFin,
         EndReason::ServerFin,
         EndReason::ClientReset,
@@ -130,6 +132,7 @@ impl EndReason {
         EndReason::MaxAge,
         EndReason::Drained,
         EndReason::Overload,
+        EndReason::Denied,
         EndReason::BackendRemoved,
         EndReason::Chaos,
         EndReason::ProtocolError,
@@ -153,6 +156,7 @@ impl EndReason {
             EndReason::MaxAge => "max_age",
             EndReason::Drained => "drained",
             EndReason::Overload => "overload",
+            EndReason::Denied => "denied",
             EndReason::BackendRemoved => "backend_removed",
             EndReason::Chaos => "chaos",
             EndReason::ProtocolError => "protocol_error",
@@ -186,7 +190,7 @@ impl EndReason {
     }
 }
 
-/// Why a connection was closed before a pick; its end reason is `overload`.
+/// Why a connection was closed before a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `listener.max_connections` reached.
@@ -195,12 +199,14 @@ pub enum Refusal {
     RuntimeFull,
     /// The process is out of descriptors.
     Descriptors,
+    /// The listener's `allow` or `deny` does not want the client.
+    Denied,
 }
 
 impl Refusal {
     /// All, in index order.
-    pub const ALL: [Refusal; 3] =
-        [Refusal::ListenerFull, Refusal::RuntimeFull, Refusal::Descriptors];
+    pub const ALL: [Refusal; 4] =
+        [Refusal::ListenerFull, Refusal::RuntimeFull, Refusal::Descriptors, Refusal::Denied];
 
     /// The word in `/stats`.
     pub fn name(self) -> &'static str {
@@ -208,6 +214,15 @@ impl Refusal {
             Refusal::ListenerFull => "listener_max_connections",
             Refusal::RuntimeFull => "runtime_max_connections",
             Refusal::Descriptors => "descriptors",
+            Refusal::Denied => "denied",
+        }
+    }
+
+    /// How such a connection ended.
+    pub fn end_reason(self) -> EndReason {
+        match self {
+            Refusal::Denied => EndReason::Denied,
+            _ => EndReason::Overload,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
@@ -52,7 +53,18 @@ fn listener(listener: &Listener, config: &Config) -> Value {
         "idle_timeout": maybe(listener.idle_timeout),
         "half_close_timeout": maybe(listener.half_close_timeout),
         "splice": listener.splice.word(),
+        "allow": networks(&listener.access.allow),
+        "deny": networks(&listener.access.deny),
     })
+}
+
+/// One address is shown without the length that says so.
+fn networks(networks: &[IpNet]) -> Vec<String> {
+    let text = |network: &IpNet| match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    };
+    networks.iter().map(text).collect()
 }
 
 fn pool(pool: &Pool) -> Value {

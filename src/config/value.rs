@@ -1,7 +1,12 @@
 //! The forms a value can have: what is read from it, and the rule that is said when it is not.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::{
@@ -104,6 +109,28 @@ pub(super) fn address(entry: &Entry<'_>) -> Option<SocketAddr> {
         let way_out = if bare_v6 { "[IPV6]:PORT" } else { "IP:PORT" };
         entry.refuse(format_args!("not an address and port (write {way_out:?})"))
     })
+}
+
+/// A network, or one address.
+pub(super) fn network(entry: &Entry<'_>) -> Option<IpNet> {
+    let text = entry.text("a network (for example \"10.0.0.0/8\")")?;
+    let single = || text.parse().map(|address: IpAddr| address.into());
+    let Ok(network) = text.parse::<IpNet>().or_else(|_| single()) else {
+        return entry.refuse("not a network (write \"10.0.0.0/8\", \"2001:db8::/32\" or \"::1\")");
+    };
+    let whole = network.trunc();
+    if whole != network {
+        return entry.refuse(format_args!("more than a network (did you mean \"{whole}\"?)"));
+    }
+    // Clients are compared as IPv4 where they are mapped, so such a network would contain nobody.
+    let mapped = network.addr().is_ipv6().then(|| network.addr().to_canonical());
+    match (mapped, network.prefix_len().checked_sub(96)) {
+        (Some(IpAddr::V4(address)), Some(length)) => {
+            let rule = "an IPv4 network in IPv6 form";
+            entry.refuse(format_args!("{rule} (did you mean \"{address}/{length}\"?)"))
+        }
+        _ => Some(network),
+    }
 }
 
 /// A name, as metrics and the admin endpoint can carry it.

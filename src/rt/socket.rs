@@ -67,11 +67,11 @@ impl Socket {
         }
     }
 
-    /// Accepts what is queued, or `WouldBlock`.
+    /// Accepts what is queued, with the address of its peer, or `WouldBlock`.
     ///
     /// # Errors
     /// As [`sock::accept`].
-    pub fn accept(&self) -> io::Result<OwnedFd> {
+    pub fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
         sock::accept(self)
     }
 

@@ -1,6 +1,6 @@
 //! Takes a client or refuses it.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use rustix::{fd::OwnedFd, io::Errno};
 
@@ -55,7 +55,7 @@ pub fn take_all(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
 fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize) -> Queue {
     for _ in 0..most {
         match socket.accept() {
-            Ok(fd) => admit(shard, listener, fd),
+            Ok((fd, client)) => admit(shard, listener, fd, client),
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return Queue::NoDescriptor;
@@ -69,9 +69,14 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
     Queue::More
 }
 
-/// Starts serving an accepted connection, or resets it when a limit is reached.
-fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd) {
+/// Starts serving an accepted connection, or resets it: its network is not wanted here, or a limit
+/// is reached.
+fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd, address: SocketAddr) {
     shard.board().listeners[listener].accepted.add(1);
+    // First of all: a client that is not wanted takes no place from one that is.
+    if !shard.bridge.plan.listeners[listener].access.admits(address.ip()) {
+        return refuse(shard, listener, fd, Refusal::Denied);
+    }
     let admission = match Admission::enter(shard, listener) {
         Ok(admission) => admission,
         Err(refusal) => return refuse(shard, listener, fd, refusal),
@@ -101,7 +106,7 @@ fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
         return;
     }
     for _ in 0..REFUSED_PER_PAUSE {
-        let Ok(fd) = socket.accept() else { break };
+        let Ok((fd, _)) = socket.accept() else { break };
         shard.board().listeners[listener].accepted.add(1);
         refuse(shard, listener, fd, Refusal::Descriptors);
     }

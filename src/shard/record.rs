@@ -69,7 +69,7 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
 pub fn refused(shard: &Shard, listener: usize, refusal: Refusal) {
     let board = &shard.board().listeners[listener];
     board.refused(refusal).add(1);
-    board.ended(EndReason::Overload).add(1);
+    board.ended(refusal.end_reason()).add(1);
 }
 
 /// Records a dial that failed.

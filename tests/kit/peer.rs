@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -29,6 +29,15 @@ pub struct Seen {
 /// Connects, with a deadline on every later call.
 pub fn connect(to: SocketAddr) -> TcpStream {
     with_deadlines(TcpStream::connect(to).unwrap_or_else(|e| panic!("cannot connect {to}: {e}")))
+}
+
+/// Connects from an address of this host.
+pub fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+    let kind = socket2::Type::STREAM;
+    let socket = socket2::Socket::new(socket2::Domain::for_address(to), kind, None).unwrap();
+    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap_or_else(|e| panic!("cannot connect {from} to {to}: {e}"));
+    with_deadlines(socket.into())
 }
 
 /// Nobody waits for ever.

@@ -2,13 +2,19 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use ipnet::IpNet;
+
 use super::{Taken, unique};
 use crate::config::{
-    Listener, Mode, Splice,
+    Access, Listener, Mode, Splice,
     file::{Entry, Table},
     near::nearest,
-    value::{address, maybe, number, quoted, word},
+    value::{address, maybe, network, number, quoted, word},
 };
+
+/// Networks in one list: each of them is looked at for each new connection, which then costs a few
+/// microseconds.
+const NETWORKS_MAX: usize = 1000;
 
 /// What listeners share: addresses and names are theirs alone, pools are there for all.
 pub(super) struct ListenersSeen<'n> {
@@ -28,6 +34,10 @@ pub(super) fn listener(mut table: Table<'_>, seen: &mut ListenersSeen<'_>) -> Op
     let idle_timeout = table.or("idle_timeout", Some(Duration::from_mins(10)), maybe);
     let half_close_timeout = table.or("half_close_timeout", Some(Duration::from_mins(1)), maybe);
     let splice = table.or("splice", Splice::Auto, word);
+    let access = Access {
+        allow: table.or("allow", Vec::new(), networks),
+        deny: table.or("deny", Vec::new(), networks),
+    };
     Some(Listener {
         name: name?,
         mode,
@@ -37,6 +47,7 @@ pub(super) fn listener(mut table: Table<'_>, seen: &mut ListenersSeen<'_>) -> Op
         idle_timeout,
         half_close_timeout,
         splice,
+        access,
     })
 }
 
@@ -54,6 +65,16 @@ fn addresses(entry: &Entry<'_>, taken: &mut Taken<SocketAddr>) -> Option<Vec<Soc
         Some(address)
     };
     Some(elements.iter().filter_map(read).collect())
+}
+
+fn networks(entry: &Entry<'_>) -> Option<Vec<IpNet>> {
+    let elements = entry.array("an array of networks (for example [\"10.0.0.0/8\", \"::1\"])")?;
+    if elements.len() > NETWORKS_MAX {
+        let count = elements.len();
+        let rule = format_args!("{count} networks (write at most {NETWORKS_MAX}, or wider ones)");
+        return entry.refuse(rule);
+    }
+    Some(elements.iter().filter_map(network).collect())
 }
 
 fn pool_named(entry: &Entry<'_>, names: &[Option<&str>]) -> Option<usize> {

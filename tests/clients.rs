@@ -1,0 +1,6 @@
+//! Whose connections are taken.
+
+mod kit;
+
+#[path = "clients/access.rs"]
+mod access;
