@@ -3,45 +3,69 @@
 //! `cargo bench`; `cargo test` runs each once.
 
 use std::{
+    collections::VecDeque,
     hint::black_box,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringway::{
-    bridge::{Backend, Balance},
+    bridge::{Balance, Member, Roster, Tier},
+    config::Word,
     hist::{Kind, Latency},
-    shard::pick::{Picker, Standing, Tried},
+    maglev::Table,
+    shard::pick::{Ask, Pick, Picker, Tried},
 };
 
-const STRATEGIES: [(&str, Balance); 4] = [
-    ("round_robin", Balance::RoundRobin),
-    ("weighted_round_robin", Balance::WeightedRoundRobin),
-    ("random", Balance::Random),
-    ("least_connections", Balance::LeastConnections),
-];
-
-fn backends(count: usize) -> Vec<Backend> {
-    let backend = |i: usize| Backend {
-        name: format!("b{i}"),
+/// A pool whose weights are 1, 2 and 3 in turn.
+fn roster(count: usize, balance: Balance) -> Roster {
+    let member = |slot: usize| Member {
+        slot,
         address: ([127, 0, 0, 1], 1).into(),
-        weight: 1 + i as u32 % 3,
-        priority: 0,
+        weight: 100 * (1 + slot as u32 % 3),
+        max_connections: 0,
     };
-    (0..count).map(backend).collect()
+    let members: Vec<Member> = (0..count).map(member).collect();
+    let names: Vec<String> = (0..count).map(|slot| format!("b{slot}")).collect();
+    let table = (balance == Balance::Maglev).then(|| {
+        let weight = |(name, member): (&'static str, &Member)| (name, member.weight);
+        let names = names.iter().map(|name| -> &'static str { name.clone().leak() });
+        Table::new(&names.zip(&members).map(weight).collect::<Vec<_>>())
+    });
+    Roster { generation: 1, tiers: vec![Tier::new(0, members, table)] }
 }
 
+/// Each pick becomes a connection, and the oldest of 50 times the pool ends, as in a process at rest
+/// under load. Two shards' counts are added up; ours is the first.
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
-    for (name, balance) in STRATEGIES {
+    for (name, balance) in Balance::WORDS {
         for count in [10, 100, 1000, 10_000] {
-            let backends = backends(count);
-            let mut picker = Picker::new(balance, 3, count, 0);
+            let roster = roster(count, *balance);
+            let mut picker = Picker::new(*balance, 3, 0..count, 0);
             let mut rng = fastrand::Rng::with_seed(7);
-            let standing = |i: usize| Standing { usable: true, in_flight: (i * 7 % 50) as u32 };
-            let (tried, now) = (Tried::default(), Instant::now());
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                bencher.iter(|| picker.pick(black_box(&backends), standing, &tried, now, &mut rng));
+            let loads: [Vec<AtomicU32>; 2] =
+                std::array::from_fn(|_| (0..count).map(|_| AtomicU32::new(20)).collect());
+            let in_flight = |slot: usize| loads.iter().map(|row| row[slot].load(Relaxed)).sum();
+            let tried = Tried::default();
+            let mut now = Instant::now();
+            let mut oldest: VecDeque<usize> = VecDeque::new();
+            group.bench_function(BenchmarkId::new(*name, count), |bencher| {
+                bencher.iter(|| {
+                    now += Duration::from_micros(1);
+                    let ask = Ask { tried: &tried, now, key: rng.u64(..) };
+                    let pick = picker.pick(black_box(&roster), &ask, in_flight, &mut rng);
+                    let Pick::Chosen(member, _) = pick else { panic!("nobody") };
+                    loads[0][member.slot].fetch_add(1, Relaxed);
+                    picker.came(member.slot);
+                    oldest.push_back(member.slot);
+                    if oldest.len() > 50 * count {
+                        let slot = oldest.pop_front().unwrap_or_default();
+                        loads[0][slot].fetch_sub(1, Relaxed);
+                        picker.left(slot);
+                    }
+                });
             });
         }
     }

@@ -1,11 +1,12 @@
 //! The only door between the coordinator and the shards.
 //!
-//! Down go the immutable [`Plan`], the health of the backends and the phase of the process; up come
-//! counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes plain
-//! memory, and the one queue (histograms in exchange) holds one set and is tried, never awaited.
+//! Down go the immutable [`Plan`], the [`Roster`] of each pool and the phase of the process; up
+//! come counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes
+//! plain memory, and the one queue (histograms in exchange) holds one set and is tried, never awaited.
 
 mod boards;
 mod plan;
+mod roster;
 mod words;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,56 +14,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub use self::{
     boards::{
         BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
-        ShardBoard, ShardState,
+        PickError, PoolBoard, ShardBoard, ShardState,
     },
-    plan::{Access, Backend, Balance, Listener, Plan, Pool, Splice},
+    plan::{Access, Balance, Listener, Plan, Pool, Splice},
+    roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
 };
 use crate::counter::Gate;
-
-/// What the coordinator thinks of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Health {
-    /// Proven, or not yet disproven.
-    Healthy,
-    /// The active check says so.
-    Unhealthy,
-}
-
-impl Health {
-    /// The word in `/stats`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Health::Healthy => "healthy",
-            Health::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-/// The health of every backend; written by the coordinator, read at each pick.
-#[derive(Debug)]
-pub struct HealthBoard(Vec<AtomicU8>);
-
-impl HealthBoard {
-    fn new(backends: usize) -> Self {
-        HealthBoard((0..backends).map(|_| AtomicU8::new(Health::Healthy as u8)).collect())
-    }
-
-    /// What is known of a backend.
-    #[inline]
-    pub fn get(&self, backend: usize) -> Health {
-        match self.0[backend].load(Ordering::Relaxed) {
-            0 => Health::Healthy,
-            _ => Health::Unhealthy,
-        }
-    }
-
-    /// Told by the coordinator.
-    pub fn set(&self, backend: usize, health: Health) {
-        self.0[backend].store(health as u8, Ordering::Relaxed);
-    }
-}
 
 /// Where the process is in its life; it only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +60,8 @@ pub struct Gates {
 pub struct Bridge {
     /// Down: what the configuration means. Never changes.
     pub plan: Plan,
-    /// Down: one word per backend.
-    pub health: HealthBoard,
+    /// Down: who of each pool may be picked, in the order of the plan.
+    pub rosters: Vec<RosterCell>,
     /// Places for connections; the one thing that shards write together.
     pub gates: Gates,
     /// Up: what each shard counts.
@@ -116,7 +74,7 @@ impl Bridge {
     /// A bridge for shards on `cpus` (`None`: not pinned). `gates` has one gate per listener.
     pub fn new(plan: Plan, gates: Gates, cpus: &[Option<usize>]) -> Self {
         Bridge {
-            health: HealthBoard::new(plan.backends.len()),
+            rosters: plan.pools.iter().map(|_| RosterCell::default()).collect(),
             gates,
             boards: Boards::new(&plan, cpus),
             phase: AtomicU8::new(Phase::Running as u8),
@@ -137,12 +95,5 @@ impl Bridge {
     /// Moves forward; ring the shards' bells afterwards.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
-    }
-
-    /// Whether the pool has a backend that a new connection may go to.
-    pub fn usable(&self, pool: usize) -> bool {
-        self.plan.pools[pool].backends.clone().any(|backend| {
-            self.plan.backends[backend].weight > 0 && self.health.get(backend) == Health::Healthy
-        })
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod gather;
 mod metrics;
+mod pools;
 mod report;
 mod signals;
 mod stats;
@@ -15,13 +16,14 @@ mod stats;
 use std::{
     io,
     net::{self, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use tokio::net::TcpListener;
 
 pub use self::admin::bind as bind_admin;
+pub use self::pools::Pools;
 use crate::{
     bridge::{Bridge, Phase, ShardState},
     config::Config,
@@ -40,6 +42,8 @@ pub struct Setup {
     pub driver: Choice,
     /// What fits this host.
     pub limits: Limits,
+    /// Every backend; its rosters are published.
+    pub pools: Pools,
     /// One per shard.
     pub bells: Vec<Bell>,
     /// From [`bind_admin`].
@@ -61,6 +65,7 @@ struct App {
     lost_lines: LostLines,
     started: Instant,
     gathered: Mutex<gather::Gathered>,
+    pools: Mutex<Pools>,
 }
 
 impl App {
@@ -68,6 +73,18 @@ impl App {
     fn advance(&self, phase: Phase) {
         self.bridge.advance(phase);
         self.bells.iter().for_each(Bell::ring);
+    }
+
+    /// Every backend. Not held across a wait; this thread is the only one that asks.
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().expect("nobody panics holding it")
+    }
+
+    /// Every backend, with everything that is known of them in force.
+    fn pools_in_force(&self) -> MutexGuard<'_, Pools> {
+        let mut pools = self.pools();
+        pools.publish(self.bridge, Instant::now());
+        pools
     }
 
     /// Whether no shard has anything left to do.
@@ -95,6 +112,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
         let admin_address = admin.local_addr()?;
         let app = Arc::new(App {
             gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
+            pools: Mutex::new(setup.pools),
             config: setup.config,
             bridge: setup.bridge,
             driver: setup.driver,
@@ -105,6 +123,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
             started: Instant::now(),
         });
         tokio::spawn(gather::run(Arc::clone(&app)));
+        tokio::spawn(pools::run(Arc::clone(&app)));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
         tokio::spawn(report::run(Arc::clone(&app)));
         check::start(&app);

@@ -1,6 +1,19 @@
 //! When a backend counts as healthy: thresholds over a series of checks. Pure.
+//!
+//! [`outlier`] judges by what becomes of the clients' connections, [`standing`] puts everything
+//! together that decides whether a backend may be picked.
 
-use crate::bridge::Health;
+pub mod outlier;
+pub mod standing;
+
+/// What the active checks say of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Proven, or not yet disproven.
+    Healthy,
+    /// Enough checks in a row have failed.
+    Unhealthy,
+}
 
 /// One backend's series of active checks.
 #[derive(Debug)]

@@ -65,6 +65,7 @@ pub mod health;
 pub mod hist;
 pub mod limits;
 pub mod log;
+pub mod maglev;
 pub mod rt;
 pub mod run;
 pub mod shard;

@@ -16,7 +16,7 @@ use crate::{
     args::cause,
     bridge::{Bridge, Gates, Plan},
     config::{self, Config, Driver as DriverWish},
-    coordinator,
+    coordinator::{self, Pools},
     counter::Gate,
     limits::{Host, Limits},
     log,
@@ -87,12 +87,15 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let cpus = cpus(&config, limits.shards);
     // For the life of the process: shards never end before it does.
     let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, &cpus)));
+    // Before a shard accepts: it would find nobody to pick.
+    let pools = Pools::new(&config, bridge);
     let bells = start_shards(&config, bridge, &driver, &limits, sockets.per_shard)?;
     let setup = coordinator::Setup {
         config,
         bridge,
         driver,
         limits,
+        pools,
         bells,
         admin,
         bound: sockets.bound,

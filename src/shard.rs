@@ -5,10 +5,12 @@
 //! the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
+mod budget;
 mod conn;
 mod dial;
 mod drain;
 pub mod pick;
+mod pool;
 mod record;
 mod relay;
 mod sweep;
@@ -24,7 +26,7 @@ use std::{
 
 use slab::Slab;
 
-use self::{accept::Admission, conn::Conn, pick::Picker, record::Outcome};
+use self::{accept::Admission, conn::Conn, pool::Pool, record::Outcome};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
     rt::{self, Bell, Driver, Socket},
@@ -50,7 +52,8 @@ pub struct Setup {
 pub struct Shard {
     id: usize,
     bridge: &'static Bridge,
-    pickers: RefCell<Vec<Picker>>,
+    /// In the order of the plan.
+    pools: RefCell<Vec<Pool>>,
     rng: RefCell<fastrand::Rng>,
     /// Connections from accept to record, for the sweep and the drain.
     table: RefCell<Slab<Rc<Conn>>>,
@@ -101,7 +104,7 @@ async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admiss
     let (outcome, lease) = match dial::reach(&shard, &conn).await {
         Ok(lease) => {
             relay::relay(&shard, &conn, &lease).await;
-            (Outcome::served(&conn, lease.backend), Some(lease))
+            (Outcome::served(&conn, lease.slot), Some(lease))
         }
         Err(end) => {
             conn.abort();
@@ -118,13 +121,11 @@ async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admiss
 
 impl Shard {
     fn new(id: usize, bridge: &'static Bridge) -> Self {
-        let picker = |pool: &crate::bridge::Pool| {
-            Picker::new(pool.balance, pool.max_attempts, pool.backends.len(), id)
-        };
+        let pools = 0..bridge.plan.pools.len();
         Shard {
             id,
             bridge,
-            pickers: RefCell::new(bridge.plan.pools.iter().map(picker).collect()),
+            pools: RefCell::new(pools.map(|pool| Pool::new(bridge, pool, id)).collect()),
             rng: RefCell::new(fastrand::Rng::new()),
             table: RefCell::default(),
             histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan))),

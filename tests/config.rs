@@ -123,14 +123,17 @@ fn what_is_not_written_has_its_documented_default() {
             "splice": "auto", "allow": [], "deny": [],
         }],
         "pool": [{
-            "name": "web", "balance": "least_connections", "connect_timeout": "2s",
-            "max_attempts": 3,
+            "name": "web", "balance": "least_connections", "hash_on": "source_ip",
+            "connect_timeout": "2s",
+            "max_attempts": 3, "retry_budget": 0.2, "slow_start": "0s", "panic_threshold": 0.5,
             "health_check": {
                 "kind": "tcp", "interval": "5s", "timeout": "1s", "healthy_after": 2,
                 "unhealthy_after": 3,
             },
+            "outlier": { "consecutive_failures": 5, "ejection": "30s", "max_ejected": 0.5 },
             "backend": [{
                 "name": "127.0.0.1:9001", "address": "127.0.0.1:9001", "weight": 1, "priority": 0,
+                "max_connections": 0,
             }],
         }],
     });
@@ -146,6 +149,9 @@ fn zero_switches_off() {
     assert_eq!(config.listeners[0].pool, 1);
     assert_eq!(config.log.report, None);
     assert_eq!(config.pools[0].health_check, None);
+    assert_eq!(config.pools[0].outlier, None);
+    assert_eq!(config.pools[0].retry_budget, None);
+    assert_eq!(config.pools[1].retry_budget, Some(10.0));
     let check = config.pools[1].health_check.as_ref().unwrap();
     assert_eq!(check.timeout, Duration::from_secs(5), "as long as the interval");
 }

@@ -1,6 +1,10 @@
 //! What a shard writes and everybody reads: counters, in-flight counts, histograms in exchange.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 
@@ -46,11 +50,23 @@ impl ListenerBoard {
 pub struct BackendBoard {
     /// Dials that succeeded.
     pub established: Counter,
+    /// Connections that it answered, or that ended without a fault of its.
+    pub good: Counter,
+    /// Failures that count against it: all but those of our own.
+    pub bad: Counter,
     failures: [Counter; Failure::ALL.len()],
     bytes: [Counter; Direction::ALL.len()],
 }
 
 impl BackendBoard {
+    /// Counts a failure.
+    pub fn failed(&self, failure: Failure) {
+        self.failures(failure).add(1);
+        if failure != Failure::Local {
+            self.bad.add(1);
+        }
+    }
+
     /// Dials and early ends that went wrong, by cause.
     pub fn failures(&self, failure: Failure) -> &Counter {
         &self.failures[failure as usize]
@@ -60,6 +76,27 @@ impl BackendBoard {
     pub fn bytes(&self, direction: Direction) -> &Counter {
         &self.bytes[direction as usize]
     }
+}
+
+/// One shard's counters of one pool.
+#[derive(Debug, Default)]
+pub struct PoolBoard {
+    /// Further attempts after a dial that was not answered in time.
+    pub retries: Counter,
+    /// Further attempts that the retry budget did not allow.
+    pub retries_denied: Counter,
+}
+
+/// How good one shard's picks were: of every 64th pick of a pool that balances by connections, how
+/// many connections the chosen backend had more than the least busy one.
+#[derive(Debug, Default)]
+pub struct PickError {
+    /// Picks that were looked at.
+    pub samples: Counter,
+    /// The sum of their errors.
+    pub sum: Counter,
+    /// The largest.
+    pub max: Counter,
 }
 
 /// Connections in flight per backend, dials included: one row per shard, written by it alone.
@@ -74,8 +111,8 @@ impl InFlight {
     /// Counters that share one padded line (128 bytes).
     const LANE: usize = 32;
 
-    fn new(shards: usize, backends: usize) -> Self {
-        let lanes = backends.div_ceil(Self::LANE);
+    fn new(shards: usize, slots: usize) -> Self {
+        let lanes = slots.div_ceil(Self::LANE);
         let row = || (0..lanes).map(|_| CachePadded::default()).collect();
         InFlight { rows: (0..shards).map(|_| row()).collect() }
     }
@@ -88,6 +125,23 @@ impl InFlight {
     pub fn up(&self, shard: usize, backend: usize) {
         let cell = self.cell(shard, backend);
         cell.store(cell.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// One more, unless that is more than `most` over all shards (0: no limit). Two shards that
+    /// take the last place in the same moment both give it back: never one too many.
+    pub fn up_within(&self, shard: usize, slot: usize, most: u32) -> bool {
+        self.up(shard, slot);
+        if most == 0 {
+            return true;
+        }
+        // Each writes its own count and reads the others': without the fence both could read what
+        // was there before either wrote.
+        fence(SeqCst);
+        let fits = self.sum(slot) <= most;
+        if !fits {
+            self.down(shard, slot);
+        }
+        fits
     }
 
     /// One fewer. Called by `shard` alone.
@@ -109,7 +163,7 @@ impl InFlight {
 pub struct Histograms {
     /// In the order of the plan.
     pub listeners: Vec<ListenerLatency>,
-    /// In the order of the plan.
+    /// By slot.
     pub backends: Vec<BackendLatency>,
 }
 
@@ -147,7 +201,7 @@ impl Histograms {
         };
         Histograms {
             listeners: plan.listeners.iter().map(|_| listener()).collect(),
-            backends: plan.backends.iter().map(|_| backend()).collect(),
+            backends: (0..plan.slots).map(|_| backend()).collect(),
         }
     }
 
@@ -225,7 +279,11 @@ pub struct ShardBoard {
     /// In the order of the plan.
     pub listeners: Vec<CachePadded<ListenerBoard>>,
     /// In the order of the plan.
+    pub pools: Vec<CachePadded<PoolBoard>>,
+    /// By slot.
     pub backends: Vec<CachePadded<BackendBoard>>,
+    /// How good its picks were.
+    pub pick_error: PickError,
     /// What its runtime counts: turns, pipes, buffers.
     pub meters: &'static rt::Meters,
     /// Pauses of accepting because no descriptor was left.
@@ -243,7 +301,9 @@ impl ShardBoard {
             tid: AtomicU32::new(0),
             state: AtomicU8::new(ShardState::Starting as u8),
             listeners: plan.listeners.iter().map(|_| CachePadded::default()).collect(),
-            backends: plan.backends.iter().map(|_| CachePadded::default()).collect(),
+            pools: plan.pools.iter().map(|_| CachePadded::default()).collect(),
+            backends: (0..plan.slots).map(|_| CachePadded::default()).collect(),
+            pick_error: PickError::default(),
             // One per shard for the life of the process: the runtime under it outlives any plan.
             meters: Box::leak(Box::default()),
             accept_pauses: Counter::default(),
@@ -296,7 +356,7 @@ impl Boards {
     pub fn new(plan: &Plan, cpus: &[Option<usize>]) -> Self {
         Boards {
             shards: cpus.iter().map(|cpu| ShardBoard::new(plan, *cpu)).collect(),
-            in_flight: InFlight::new(cpus.len(), plan.backends.len()),
+            in_flight: InFlight::new(cpus.len(), plan.slots),
         }
     }
 }

@@ -1,20 +1,21 @@
 //! What a shard needs to know of the configuration: immutable, indexed by number.
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use crate::config::{self, Config};
 pub use crate::config::{Access, Balance, Splice};
 
-/// Everything that goes down to the shards. Backends of all pools stand in one list, so that one
-/// number names a backend everywhere.
+/// Everything that goes down to the shards and never changes. The backends of all pools have their
+/// *slots* in one row, so that one number names a backend everywhere; who stands in a slot is the
+/// [`Roster`](super::Roster)'s to say.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// In the order of the file.
     pub listeners: Vec<Listener>,
     /// In the order of the file.
     pub pools: Vec<Pool>,
-    /// Pool by pool, in the order of the file.
-    pub backends: Vec<Backend>,
+    /// Slots of all pools.
+    pub slots: usize,
 }
 
 /// What a shard needs to know of a listener; its addresses stay with those who bind them.
@@ -45,21 +46,10 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Dials for one connection, the first one included. At least 1.
     pub max_attempts: u32,
-    /// Its part of [`Plan::backends`].
-    pub backends: Range<usize>,
-}
-
-/// What a shard needs to know of a backend.
-#[derive(Clone, Debug)]
-pub struct Backend {
-    /// Unique within its pool.
-    pub name: String,
-    /// Where it is dialed.
-    pub address: SocketAddr,
-    /// Its share; 0 takes no connections.
-    pub weight: u32,
-    /// Lower first.
-    pub priority: u32,
+    /// Further attempts after a timed-out dial, per first attempt; `None`: no limit of this kind.
+    pub retry_budget: Option<f64>,
+    /// Its slots, in the order of the file.
+    pub slots: Range<usize>,
 }
 
 impl Plan {
@@ -68,17 +58,18 @@ impl Plan {
         let mut plan = Plan {
             listeners: config.listeners.iter().map(Listener::new).collect(),
             pools: Vec::new(),
-            backends: Vec::new(),
+            slots: 0,
         };
         for pool in &config.pools {
-            let first = plan.backends.len();
-            plan.backends.extend(pool.backends.iter().map(Backend::new));
+            let first = plan.slots;
+            plan.slots += pool.backends.len();
             plan.pools.push(Pool {
                 name: pool.name.clone(),
                 balance: pool.balance,
                 connect_timeout: pool.connect_timeout,
                 max_attempts: pool.max_attempts,
-                backends: first..plan.backends.len(),
+                retry_budget: pool.retry_budget,
+                slots: first..plan.slots,
             });
         }
         plan
@@ -94,17 +85,6 @@ impl Listener {
             half_close_timeout: listener.half_close_timeout,
             splice: listener.splice,
             access: listener.access.clone(),
-        }
-    }
-}
-
-impl Backend {
-    fn new(backend: &config::Backend) -> Backend {
-        Backend {
-            name: backend.name.clone(),
-            address: backend.address,
-            weight: backend.weight,
-            priority: backend.priority,
         }
     }
 }

@@ -190,7 +190,7 @@ impl EndReason {
     }
 }
 
-/// Why a connection was closed before a pick.
+/// Why a connection was closed before a backend was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `listener.max_connections` reached.
@@ -201,12 +201,19 @@ pub enum Refusal {
     Descriptors,
     /// The listener's `allow` or `deny` does not want the client.
     Denied,
+    /// Every backend that is left has `backend.max_connections`.
+    BackendsFull,
 }
 
 impl Refusal {
     /// All, in index order.
-    pub const ALL: [Refusal; 4] =
-        [Refusal::ListenerFull, Refusal::RuntimeFull, Refusal::Descriptors, Refusal::Denied];
+    pub const ALL: [Refusal; 5] = [
+        Refusal::ListenerFull,
+        Refusal::RuntimeFull,
+        Refusal::Descriptors,
+        Refusal::Denied,
+        Refusal::BackendsFull,
+    ];
 
     /// The word in `/stats`.
     pub fn name(self) -> &'static str {
@@ -215,6 +222,7 @@ impl Refusal {
             Refusal::RuntimeFull => "runtime_max_connections",
             Refusal::Descriptors => "descriptors",
             Refusal::Denied => "denied",
+            Refusal::BackendsFull => "backend_max_connections",
         }
     }
 

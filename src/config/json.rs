@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    Auto, Config, HealthCheck, Listener, Pool, Runtime, Word,
+    Auto, Config, HealthCheck, Listener, Outlier, Pool, Runtime, Word,
     units::{duration_text, size_text},
 };
 
@@ -74,15 +74,30 @@ fn pool(pool: &Pool) -> Value {
             "address": backend.address.to_string(),
             "weight": backend.weight,
             "priority": backend.priority,
+            "max_connections": backend.max_connections,
         })
     });
     json!({
         "name": pool.name,
         "balance": pool.balance.word(),
+        "hash_on": "source_ip",
         "connect_timeout": duration_text(pool.connect_timeout),
         "max_attempts": pool.max_attempts,
+        "retry_budget": pool.retry_budget.unwrap_or(0.0),
+        "slow_start": duration_text(pool.slow_start),
+        "panic_threshold": pool.panic_threshold,
         "health_check": health_check(pool.health_check.as_ref()),
+        "outlier": outlier(pool.outlier.as_ref()),
         "backend": backends.collect::<Vec<Value>>(),
+    })
+}
+
+fn outlier(outlier: Option<&Outlier>) -> Value {
+    let Some(outlier) = outlier else { return json!({ "consecutive_failures": 0 }) };
+    json!({
+        "consecutive_failures": outlier.consecutive_failures,
+        "ejection": duration_text(outlier.ejection),
+        "max_ejected": outlier.max_ejected,
     })
 }
 

@@ -13,8 +13,17 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// In all, the first one included. At least 1.
     pub max_attempts: u32,
+    /// Further attempts after a timed-out dial, per first attempt. `None`: no limit but
+    /// `max_attempts`.
+    pub retry_budget: Option<f64>,
+    /// How long the weight of a backend that comes back grows. Zero: not at all.
+    pub slow_start: Duration,
+    /// With a smaller share of healthy backends all of them are used, 0 to 1. 0: never.
+    pub panic_threshold: f64,
     /// `None`: kind "none", or interval "0s".
     pub health_check: Option<HealthCheck>,
+    /// `None`: no failures, or ejection "0s".
+    pub outlier: Option<Outlier>,
     /// At least one, names unique within the pool.
     pub backends: Vec<Backend>,
 }
@@ -30,6 +39,29 @@ pub enum Balance {
     LeastConnections,
     /// Any.
     Random,
+    /// Of two at random, the one with fewer in flight.
+    TwoChoices,
+    /// Of two at random, the one that answers sooner.
+    PeakEwma,
+    /// Always the same one for the same source address.
+    Maglev,
+}
+
+/// When a backend that fails its clients is left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outlier {
+    /// Failures in a row, over all shards. At least 1.
+    pub consecutive_failures: u32,
+    /// The first time; it grows with each repeat. Positive.
+    pub ejection: Duration,
+    /// The share of the pool that may be out at once, 0 to 1.
+    pub max_ejected: f64,
+}
+
+impl Default for Outlier {
+    fn default() -> Outlier {
+        Outlier { consecutive_failures: 5, ejection: Duration::from_secs(30), max_ejected: 0.5 }
+    }
 }
 
 /// How a pool learns that a backend is gone before a client does.
@@ -67,4 +99,6 @@ pub struct Backend {
     pub weight: u32,
     /// Lower first; 0 to 255.
     pub priority: u32,
+    /// In flight over all shards. 0: no limit.
+    pub max_connections: u32,
 }

@@ -47,6 +47,20 @@ pub(super) fn auto(entry: &Entry<'_>, range: RangeInclusive<u32>) -> Option<Auto
     }
 }
 
+/// A number with a fraction, from 0 to `most`.
+pub(super) fn ratio(entry: &Entry<'_>, most: f64) -> Option<f64> {
+    let written = match entry.value {
+        DeValue::Float(number) => number.as_str(),
+        DeValue::Integer(number) => number.as_str(),
+        _ => return entry.wrong_type(format_args!("a number from 0 to {most} (for example 0.5)")),
+    };
+    // TOML allows 1_000.5.
+    let number = written.replace('_', "").parse().ok();
+    number
+        .filter(|number| (0.0..=most).contains(number))
+        .or_else(|| entry.refuse(format_args!("out of range (write 0 to {most})")))
+}
+
 /// One word of a closed set.
 pub(super) fn word<T: Word>(entry: &Entry<'_>) -> Option<T> {
     let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();

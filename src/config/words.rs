@@ -48,5 +48,8 @@ impl Word for Balance {
         ("weighted_round_robin", Balance::WeightedRoundRobin),
         ("least_connections", Balance::LeastConnections),
         ("random", Balance::Random),
+        ("p2c", Balance::TwoChoices),
+        ("peak_ewma", Balance::PeakEwma),
+        ("maglev", Balance::Maglev),
     ];
 }

@@ -26,7 +26,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{App, gather, metrics, stats};
+use super::{App, gather, metrics, pools::Pool, stats};
 use crate::{args::cause, bridge::Phase, limits::ADMIN_CONNS_MAX};
 
 /// How long a request's head may take.
@@ -143,7 +143,22 @@ async fn ready_page(State(app): State<Arc<App>>) -> impl IntoResponse {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+    let mut answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    let warnings = panicking(&app);
+    if !warnings.is_empty() {
+        answer["warnings"] = warnings.into();
+    }
+    (status, Json(answer))
+}
+
+/// Not ready is more than this: a pool in panic serves whom it can.
+fn panicking(app: &App) -> Vec<String> {
+    let sentence = |pool: &Pool| {
+        let (name, healthy) = (&pool.name, pool.healthy());
+        let all = pool.backends().count();
+        format!("pool {name} is in panic: {healthy} of {all} backends healthy, all are used")
+    };
+    app.pools_in_force().all().filter(|pool| pool.panicking).map(sentence).collect()
 }
 
 fn unready(app: &App) -> Vec<String> {
@@ -151,10 +166,11 @@ fn unready(app: &App) -> Vec<String> {
     if app.bridge.phase() > Phase::Running {
         reasons.push("draining".to_owned());
     }
+    let pools = app.pools_in_force();
     for listener in &app.bridge.plan.listeners {
-        if !app.bridge.usable(listener.pool) {
-            let pool = &app.bridge.plan.pools[listener.pool].name;
-            let name = &listener.name;
+        let pool = pools.get(listener.pool);
+        if pool.healthy() == 0 {
+            let (pool, name) = (&pool.name, &listener.name);
             reasons.push(format!("listener {name}: pool {pool} has no usable backend"));
         }
     }

@@ -8,51 +8,56 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpSocket, sync::Semaphore, time::Instant};
 
 use super::App;
-use crate::{
-    args::cause, bridge::Health, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX,
-    sock,
-};
+use crate::{args::cause, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX, sock};
+
+/// Who is checked, and how.
+struct Target {
+    pool: String,
+    name: String,
+    slot: usize,
+    address: SocketAddr,
+    check: HealthCheck,
+}
 
 /// Starts the checks of every pool that has them.
 pub fn start(app: &Arc<App>) {
     let places = Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX));
-    for (pool, plan) in app.config.pools.iter().zip(&app.bridge.plan.pools) {
-        let Some(check) = &pool.health_check else { continue };
-        for backend in plan.backends.clone() {
-            let (app, check, places) = (Arc::clone(app), check.clone(), Arc::clone(&places));
-            let pool = pool.name.clone();
-            tokio::spawn(async move { watch(&app, &pool, backend, &check, &places).await });
+    let pools = app.pools();
+    for (pool, config) in pools.all().zip(&app.config.pools) {
+        let Some(check) = &config.health_check else { continue };
+        for (slot, backend) in pool.backends() {
+            let (pool, name, address) = (pool.name.clone(), backend.name.clone(), backend.address);
+            let target = Target { pool, name, slot, address, check: check.clone() };
+            let (app, places) = (Arc::clone(app), Arc::clone(&places));
+            tokio::spawn(async move { watch(&app, &target, &places).await });
         }
     }
 }
 
-async fn watch(app: &App, pool: &str, backend: usize, check: &HealthCheck, places: &Semaphore) {
-    let name = &app.bridge.plan.backends[backend].name;
-    let address = app.bridge.plan.backends[backend].address;
+async fn watch(app: &App, target: &Target, places: &Semaphore) {
+    let Target { pool, name, slot, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
     let mut next = Instant::now();
     loop {
         tokio::time::sleep_until(next).await;
         next = Instant::now() + check.interval;
+        if app.pools().is_disabled(*slot) {
+            continue;
+        }
         let Ok(_place) = places.acquire().await else { return };
-        let result = tcp(address, check.timeout).await;
+        let result = tcp(target.address, check.timeout).await;
         if result.as_ref().is_err_and(sock::is_shortage) {
             tracing::warn!(pool, backend = name, error = %text(&result), "cannot check");
             continue;
         }
         if let Some(health) = series.result(result.is_ok()) {
-            app.bridge.health.set(backend, health);
-            let reason = text(&result);
-            match health {
-                Health::Healthy => tracing::info!(pool, backend = name, "healthy"),
-                Health::Unhealthy => tracing::warn!(pool, backend = name, reason, "unhealthy"),
-            }
+            app.pools().checked(*slot, health, &text(&result));
         }
     }
 }
 
 fn text(result: &io::Result<()>) -> String {
-    result.as_ref().err().map(cause).unwrap_or_default()
+    result.as_ref().err().map_or_else(|| "its checks pass".into(), cause)
 }
 
 /// Connects and resets: a FIN would leave a socket in TIME_WAIT for each check.

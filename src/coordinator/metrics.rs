@@ -1,5 +1,7 @@
 //! `/metrics`: the numbers of `/stats` for Prometheus, as classic text or OpenMetrics.
 
+mod pools;
+
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{
@@ -11,10 +13,10 @@ use prometheus_client::{
 
 use super::{
     App,
-    stats::{self, BackendSums, Sums},
+    stats::{self, Sums},
 };
 use crate::{
-    bridge::{Direction, EndReason, Failure, Health, Path, Refusal, ShardBoard},
+    bridge::{Direction, EndReason, Path, Refusal, ShardBoard},
     hist::Latency,
     rt::CHUNKS_MAX,
 };
@@ -78,9 +80,11 @@ impl Collector for Page {
         let sums: Vec<Sums> =
             (0..app.bridge.plan.listeners.len()).map(|i| stats::sums(app, i)).collect();
         listeners(app, &sums, &mut encoder)?;
-        backends(app, &mut encoder)?;
+        let pools = app.pools_in_force();
+        pools::counts(app, &pools, &mut encoder)?;
         shards(app, &mut encoder)?;
-        latencies(app, &mut encoder)
+        latencies(app, &mut encoder)?;
+        pools::latencies(app, &pools, &mut encoder)
     }
 }
 
@@ -88,13 +92,6 @@ type Label = (&'static str, String);
 
 fn listener(app: &App, i: usize) -> Label {
     ("listener", app.bridge.plan.listeners[i].name.clone())
-}
-
-fn backend(app: &App, i: usize) -> [Label; 2] {
-    let plan = &app.bridge.plan;
-    let pool = plan.pools.iter().find(|pool| pool.backends.contains(&i));
-    let pool = pool.map(|pool| pool.name.clone()).unwrap_or_default();
-    [("pool", pool), ("backend", plan.backends[i].name.clone())]
 }
 
 /// Writes families of one metric each.
@@ -191,47 +188,10 @@ fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Re
     Ok(())
 }
 
-fn backends(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let all: Vec<BackendSums> =
-        (0..app.bridge.plan.backends.len()).map(|i| stats::backend_sums(app, i)).collect();
-    let help = "1 for a backend that may get connections";
-    let mut family = Family::gauge(e, "backend_healthy", help)?;
-    for i in 0..all.len() {
-        let healthy = app.bridge.health.get(i) == Health::Healthy;
-        family.put(&backend(app, i), f64::from(u8::from(healthy)))?;
-    }
-    let help = "Connections in flight, dials included";
-    let mut family = Family::gauge(e, "backend_connections_active", help)?;
-    for (i, sums) in all.iter().enumerate() {
-        family.put(&backend(app, i), f64::from(sums.active))?;
-    }
-    let mut family = Family::counter(e, "backend_connections", "Connections established")?;
-    for (i, sums) in all.iter().enumerate() {
-        family.put(&backend(app, i), sums.established as f64)?;
-    }
-    let mut family = Family::counter(e, "backend_failures", "What went wrong, by cause")?;
-    for (i, sums) in all.iter().enumerate() {
-        for failure in Failure::ALL {
-            let [pool, name] = backend(app, i);
-            let labels = [pool, name, ("reason", failure.name().to_owned())];
-            family.put(&labels, sums.failures[failure as usize] as f64)?;
-        }
-    }
-    let mut family = Family::counter(e, "backend_bytes", "Bytes the destination socket took")?;
-    for (i, sums) in all.iter().enumerate() {
-        for direction in Direction::ALL {
-            let [pool, name] = backend(app, i);
-            let labels = [pool, name, ("direction", direction.name().to_owned())];
-            family.put(&labels, sums.bytes[direction as usize] as f64)?;
-        }
-    }
-    Ok(())
-}
-
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 10] = [
+const SHARD_METRICS: [ShardMetric; 13] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
@@ -252,6 +212,15 @@ const SHARD_METRICS: [ShardMetric; 10] = [
     ("shard_buffers_max", "Buffers that may be held", false, |_| f64::from(CHUNKS_MAX)),
     ("shard_buffers_dry", "Times bytes were passed on without a buffer", true, |s| {
         s.meters.chunks_dry.get() as f64
+    }),
+    ("shard_pick_samples", "Picks whose error was looked at", true, |s| {
+        s.pick_error.samples.get() as f64
+    }),
+    ("shard_pick_errors", "Connections above the least busy backend, summed", true, |s| {
+        s.pick_error.sum.get() as f64
+    }),
+    ("shard_pick_error_max", "Connections above the least busy backend, at most", false, |s| {
+        s.pick_error.max.get() as f64
     }),
     ("shard_accepted", "Connections accepted", true, |s| {
         s.listeners.iter().map(|l| l.accepted.get()).sum::<u64>() as f64
@@ -287,15 +256,6 @@ fn latencies(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         for (phase, latency) in latency.phases() {
             let labels = [listener(app, i), ("phase", phase.to_owned())];
             put_histogram(&mut metric, &labels, latency)?;
-        }
-    }
-    let help = "Time of a dial, and from established to the first byte";
-    let mut metric =
-        e.encode_descriptor("backend_latency", help, Some(&Unit::Seconds), histogram)?;
-    for (i, latency) in gathered.total.backends.iter().enumerate() {
-        for (phase, latency) in latency.phases() {
-            let [pool, name] = backend(app, i);
-            put_histogram(&mut metric, &[pool, name, ("phase", phase.to_owned())], latency)?;
         }
     }
     Ok(())

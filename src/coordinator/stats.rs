@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::App;
+use super::{App, pools};
 use crate::{
-    bridge::{Direction, EndReason, Failure, Path, Refusal},
+    bridge::{Direction, EndReason, Failure, Path, PickError, Refusal},
     config::Word,
     hist::{Latency, Percentiles},
 };
@@ -139,6 +139,9 @@ fn shards(app: &App) -> Vec<Value> {
             "accepted_total": shard.listeners.iter().map(|l| l.accepted.get()).sum::<u64>(),
             "accept_pauses_total": shard.accept_pauses.get(),
             "busy_ratio": gathered.busy[id].ratio(),
+            "pick_error_mean": pick_error_mean(&shard.pick_error),
+            "pick_error_max": shard.pick_error.max.get(),
+            "pick_samples_total": shard.pick_error.samples.get(),
             "turn_max_us": meters.turn_max_us.get(),
             "pipes_in_use": meters.pipes_in_use.get(),
             "pipes_open": meters.pipes_open.get(),
@@ -198,32 +201,60 @@ fn listeners(app: &App) -> Vec<Value> {
 
 fn pools(app: &App) -> Vec<Value> {
     let gathered = app.gathered.lock().expect("nobody panics holding it");
-    let backend = |i: usize| {
-        let plan = &app.bridge.plan.backends[i];
-        let sums = backend_sums(app, i);
-        let latency = &gathered.total.backends[i];
+    let backend = |(slot, known): (usize, &pools::Backend)| {
+        let sums = backend_sums(app, slot);
+        let latency = &gathered.total.backends[slot];
         let failures = Failure::ALL.map(|f| (f.name(), sums.failures[f as usize]));
         json!({
-            "name": plan.name,
-            "address": plan.address,
-            "state": app.bridge.health.get(i).name(),
-            "weight": plan.weight,
-            "priority": plan.priority,
+            "name": known.name,
+            "address": known.address,
+            "state": known.state.name(),
+            "reason": known.reason,
+            "weight": known.weight,
+            "priority": known.priority,
             "connections_active": sums.active,
+            "max_connections": known.max_connections,
             "connections_total": sums.established,
             "failures_total": BTreeMap::from(failures),
+            "ejections_total": known.ejections,
             "bytes_up_total": sums.bytes[Direction::Up as usize],
             "bytes_down_total": sums.bytes[Direction::Down as usize],
             "over_range_total": over_range(latency.phases()),
             "latency": windows(latency.phases()),
         })
     };
-    let pool = |pool: &crate::bridge::Pool| {
+    let pool = |(index, pool): (usize, &pools::Pool)| {
+        let sums = pool_sums(app, index);
         json!({
             "name": pool.name,
             "balance": pool.balance.word(),
-            "backends": pool.backends.clone().map(backend).collect::<Vec<_>>(),
+            "healthy": pool.healthy(),
+            "panic": pool.panicking,
+            "retries_total": sums.retries,
+            "retries_denied_total": sums.retries_denied,
+            "backends": pool.backends().map(backend).collect::<Vec<_>>(),
         })
     };
-    app.bridge.plan.pools.iter().map(pool).collect()
+    app.pools_in_force().all().enumerate().map(pool).collect()
+}
+
+/// One pool's counters over all shards.
+pub struct PoolSums {
+    pub retries: u64,
+    pub retries_denied: u64,
+}
+
+/// Adds up a pool's counters.
+pub fn pool_sums(app: &App, pool: usize) -> PoolSums {
+    let boards = app.bridge.boards.shards.iter().map(|shard| &shard.pools[pool]);
+    PoolSums {
+        retries: boards.clone().map(|board| board.retries.get()).sum(),
+        retries_denied: boards.map(|board| board.retries_denied.get()).sum(),
+    }
+}
+
+/// The mean error of a shard's picks, in connections.
+pub fn pick_error_mean(error: &PickError) -> f64 {
+    let samples = error.samples.get().max(1);
+    (error.sum.get() as f64 / samples as f64 * 1000.0).round() / 1000.0
 }

@@ -87,7 +87,7 @@ fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd, address: SocketAddr) {
         // the client sees a FIN; a reset only if it had sent something.
         Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
     };
-    let conn = Rc::new(Conn::new(client, listener, shard.clock_ms()));
+    let conn = Rc::new(Conn::new(client, address, listener, shard.clock_ms()));
     let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
     drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
 }

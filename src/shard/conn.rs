@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     time::Instant,
 };
 
@@ -17,6 +18,8 @@ use crate::{
 pub struct Conn {
     /// The socket that was accepted.
     pub client: Socket,
+    /// Where the client is.
+    pub client_address: SocketAddr,
     /// The backend's socket, from the moment a dial begins.
     server: RefCell<Option<Socket>>,
     /// Index into the plan's listeners.
@@ -30,8 +33,8 @@ pub struct Conn {
     end: Cell<Option<EndReason>>,
     /// The side whose FIN was read first, and in which turn.
     first_fin: Cell<Option<(Side, u64)>>,
-    /// True exactly when a byte of the client was read.
-    pub asked: Cell<bool>,
+    /// When the first byte of the client was read.
+    pub asked_at: Cell<Option<Instant>>,
     /// True exactly when a byte of the server was read.
     pub answered: Cell<bool>,
     /// True exactly while that direction waits for its sink, so that nobody reads its source.
@@ -59,10 +62,11 @@ pub enum Phase {
 
 impl Conn {
     /// A client that was just accepted.
-    pub fn new(client: Socket, listener: usize, now_ms: u64) -> Self {
+    pub fn new(client: Socket, client_address: SocketAddr, listener: usize, now_ms: u64) -> Self {
         let now = Instant::now();
         Conn {
             client,
+            client_address,
             server: RefCell::new(None),
             listener,
             accepted_at: now,
@@ -70,7 +74,7 @@ impl Conn {
             phase: Cell::new(Phase::Dialing),
             end: Cell::new(None),
             first_fin: Cell::new(None),
-            asked: Cell::new(false),
+            asked_at: Cell::new(None),
             answered: Cell::new(false),
             blocked: Default::default(),
             moved_ms: Cell::new(now_ms),

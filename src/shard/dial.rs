@@ -7,96 +7,72 @@ use rustix::io::Errno;
 use super::{
     Shard,
     conn::Conn,
-    pick::{Standing, Tried},
+    pick::Tried,
+    pool::{self, Lease, NoLease},
     record,
 };
 use crate::{
-    bridge::{EndReason, Failure, Health},
+    bridge::{EndReason, Failure, Refusal},
     rt::Socket,
     sock,
 };
 
-/// One connection in flight to a backend, its dial included; dropping it gives the place back.
-pub struct Lease {
-    shard: Rc<Shard>,
-    /// Index into the plan's backends.
-    pub backend: usize,
-}
-
-impl Lease {
-    fn take(shard: &Rc<Shard>, backend: usize) -> Lease {
-        shard.bridge.boards.in_flight.up(shard.id, backend);
-        Lease { shard: Rc::clone(shard), backend }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.shard.bridge.boards.in_flight.down(self.shard.id, self.backend);
-    }
-}
-
 /// Finds `conn` a server. The socket is then `conn`'s.
 ///
 /// # Errors
-/// Why there is none: the last dial's cause, `NoBackend` where none could be tried, or what ended
-/// the connection meanwhile.
+/// Why there is none: the last dial's cause, `NoBackend` or `Overload` where none could be tried,
+/// or what ended the connection meanwhile.
 pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
     let pool = shard.bridge.plan.listeners[conn.listener].pool;
     let mut tried = Tried::default();
-    let mut cause = EndReason::NoBackend;
+    let mut cause = None;
     loop {
         if let Some(ended) = conn.ended() {
             return Err(ended);
         }
-        let Some(lease) = pick(shard, pool, &tried) else { return Err(cause) };
-        let outcome = dial(shard, conn, pool, &lease).await;
-        let first = shard.bridge.plan.pools[pool].backends.start;
-        let mut pickers = shard.pickers.borrow_mut();
-        match outcome {
+        let lease = match pool::lease(shard, pool, conn, &tried) {
+            Ok(lease) => lease,
+            Err(why) => return Err(cause.unwrap_or_else(|| untried(shard, conn, why))),
+        };
+        if tried.count() == 0 {
+            pool::first_attempt(shard, pool);
+        }
+        match dial(shard, conn, &lease).await {
             Ok(()) => {
-                pickers[pool].succeeded(lease.backend - first);
+                pool::dialed(shard, &lease);
                 return Ok(lease);
             }
             Err(failure) => {
-                record::dial_failed(shard, lease.backend, failure);
-                // A shortage of our own says nothing about the backend.
-                if failure != Failure::Local {
-                    pickers[pool].failed(lease.backend - first, Instant::now());
+                record::dial_failed(shard, lease.slot, failure);
+                pool::dial_failed(shard, &lease, failure);
+                tried.add(lease.slot, lease.priority);
+                cause = Some(end_reason(failure));
+                if failure == Failure::Timeout && !pool::allows_another(shard, pool) {
+                    return Err(end_reason(failure));
                 }
-                tried.add(lease.backend - first);
-                cause = end_reason(failure);
             }
         }
     }
 }
 
-fn pick(shard: &Rc<Shard>, pool: usize, tried: &Tried) -> Option<Lease> {
-    let bridge = shard.bridge;
-    let range = bridge.plan.pools[pool].backends.clone();
-    let first = range.start;
-    let standing = |i: usize| Standing {
-        usable: bridge.health.get(first + i) == Health::Healthy,
-        in_flight: bridge.boards.in_flight.sum(first + i),
-    };
-    let chosen = shard.pickers.borrow_mut()[pool].pick(
-        &bridge.plan.backends[range],
-        standing,
-        tried,
-        Instant::now(),
-        &mut shard.rng.borrow_mut(),
-    )?;
-    Some(Lease::take(shard, first + chosen))
+/// Why a connection ends for which nobody was dialed.
+fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
+    match why {
+        NoLease::Nobody => EndReason::NoBackend,
+        NoLease::Full => {
+            record::unpicked(shard, conn.listener, Refusal::BackendsFull);
+            EndReason::Overload
+        }
+    }
 }
 
-async fn dial(shard: &Shard, conn: &Conn, pool: usize, lease: &Lease) -> Result<(), Failure> {
-    let plan = &shard.bridge.plan;
+async fn dial(shard: &Shard, conn: &Conn, lease: &Lease) -> Result<(), Failure> {
     let began = Instant::now();
-    let server = Socket::connect(plan.backends[lease.backend].address).map_err(failure)?;
+    let server = Socket::connect(lease.address).map_err(failure)?;
     conn.dialing(&server);
-    match server.connected(plan.pools[pool].connect_timeout).await {
+    match server.connected(shard.bridge.plan.pools[lease.pool].connect_timeout).await {
         Ok(()) if conn.ended().is_none() => {
-            record::established(shard, conn, lease.backend, began);
+            record::established(shard, conn, lease, began);
             Ok(())
         }
         outcome => {

@@ -1,230 +1,298 @@
 //! Which backend gets the next connection.
 //!
-//! Pure: time, chance, health and the in-flight counts come in as arguments, a number goes out.
+//! Pure: the roster, time, chance and the in-flight counts come in as arguments, a member goes out.
+//! This file knows who may be chosen and in which order classes of members are asked; how one is
+//! chosen among them is a file each.
 
-use std::{
-    cmp::Ordering,
-    time::{Duration, Instant},
-};
+mod deadline;
+mod least;
+mod peak_ewma;
+mod random;
+mod round_robin;
+mod smooth;
+mod suspects;
+mod two_choices;
 
-use crate::bridge::{Backend, Balance};
+use std::time::{Duration, Instant};
 
-/// How long a backend whose dial failed is last choice; doubles with each failure after that.
-const SUSPECT_MIN: Duration = Duration::from_secs(1);
-/// And no longer than this.
-const SUSPECT_MAX: Duration = Duration::from_secs(10);
+use self::suspects::Suspects;
+pub use crate::bridge::{Balance, Member, Roster, Tier};
 
-/// What is true of a backend at this moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    /// Not held back by health checks.
-    pub usable: bool,
-    /// Connections over all shards, dials included.
-    pub in_flight: u32,
-}
+/// Up to here a tier is looked through whole, which is exact; above it structures answer.
+pub const SCAN_MAX: usize = 256;
 
-/// Backends that one connection has tried in vain, by index within the pool.
+/// Draws of somebody who may not be chosen before the tier is looked through instead. Half of a
+/// tier may be out and a draw still fails once in 65,536 times.
+const DRAWS_MAX: usize = 16;
+
+/// Backends that one connection has tried in vain.
 #[derive(Clone, Debug, Default)]
-pub struct Tried(Vec<usize>);
+pub struct Tried {
+    slots: Vec<usize>,
+    deepest: u32,
+}
 
 impl Tried {
     /// Attempts made so far.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.slots.len()
     }
 
     /// Adds a backend that failed.
-    pub fn add(&mut self, backend: usize) {
-        self.0.push(backend);
+    pub fn add(&mut self, slot: usize, priority: u32) {
+        self.slots.push(slot);
+        self.deepest = self.deepest.max(priority);
     }
 }
 
-/// A backend that failed a dial lately.
+/// What a pick came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// This one, of a tier with this priority.
+    Chosen(Member, u32),
+    /// Everybody who is left has as many connections as it may have.
+    Full,
+    /// The attempts are used up or nobody is left.
+    Nobody,
+}
+
+/// What a pick goes by, besides the roster.
 #[derive(Clone, Copy, Debug)]
-struct Suspect {
-    until: Instant,
-    step: Duration,
+pub struct Ask<'a> {
+    /// Who failed this connection already.
+    pub tried: &'a Tried,
+    /// Now.
+    pub now: Instant,
+    /// The client's key ([`crate::maglev::source_key`]); only a pool that hashes looks at it.
+    pub key: u64,
 }
 
 /// One shard's strategy for one pool, with what it remembers between picks.
 #[derive(Debug)]
 pub struct Picker {
-    balance: Balance,
+    /// The pool's first slot.
+    first: usize,
     max_attempts: usize,
-    /// Round robin: where to look first.
-    cursor: usize,
-    /// Smooth weighted round robin: each backend's current weight.
-    current: Vec<i64>,
-    suspects: Vec<Option<Suspect>>,
-    /// Who may be picked this time; kept for its memory.
-    members: Vec<Member>,
+    suspects: Suspects,
+    strategy: Strategy,
 }
 
-/// Who may be picked: the best class that has anybody in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Class {
+#[derive(Debug)]
+enum Strategy {
+    RoundRobin(round_robin::Cursor),
+    /// Small tiers, large tiers.
+    WeightedRoundRobin(smooth::Smooth, deadline::Deadlines),
+    Random,
+    LeastConnections(least::Least),
+    TwoChoices,
+    PeakEwma(peak_ewma::Latencies),
+    Maglev,
+}
+
+/// A tier, and who of it may be chosen this time.
+struct Open<'a, F> {
+    ask: &'a Ask<'a>,
+    generation: u64,
+    tier: &'a Tier,
+    first: usize,
+    /// True exactly when those are asked whose dial failed lately, and nobody else.
     suspect: bool,
-    priority: u32,
+    suspects: &'a Suspects,
+    /// Connections over all shards by slot, dials included.
+    in_flight: F,
 }
 
-/// A backend that may be picked, as it stood when it was asked.
+impl<F: Fn(usize) -> u32> Open<'_, F> {
+    fn allows(&self, member: &Member) -> bool {
+        self.suspects.has(member.slot - self.first, self.ask.now) == self.suspect
+            && !self.ask.tried.slots.contains(&member.slot)
+            && !is_full(member, &self.in_flight)
+    }
+
+    /// The members that may be chosen.
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.tier.members.iter().filter(|member| self.allows(member))
+    }
+}
+
+fn is_full(member: &Member, in_flight: impl Fn(usize) -> u32) -> bool {
+    member.max_connections > 0 && in_flight(member.slot) >= member.max_connections
+}
+
+/// How busy a member is: (connections + 1) / weight, compared without dividing.
 #[derive(Clone, Copy, Debug)]
-struct Member {
-    index: usize,
+struct Load {
+    connections: u32,
     weight: u32,
-    in_flight: u32,
-    class: Class,
 }
 
-impl Member {
-    /// Compares (in flight + 1) / weight without dividing.
-    fn load_against(&self, other: &Member) -> Ordering {
-        let load = |a: &Member, b: &Member| (u64::from(a.in_flight) + 1) * u64::from(b.weight);
-        load(self, other).cmp(&load(other, self))
+impl Load {
+    fn is_below(self, other: Load) -> bool {
+        let scaled = |a: Load, b: Load| (u64::from(a.connections) + 1) * u64::from(b.weight);
+        scaled(self, other) < scaled(other, self)
     }
 }
 
 impl Picker {
-    /// A picker over `backends` backends. `start` staggers shards, which would otherwise all begin
-    /// with the same backend.
-    pub fn new(balance: Balance, max_attempts: u32, backends: usize, start: usize) -> Self {
+    /// A picker over a pool of `slots` slots from `first` on. `start` staggers shards, which would
+    /// otherwise all begin with the same backend.
+    pub fn new(
+        balance: Balance,
+        max_attempts: u32,
+        slots: std::ops::Range<usize>,
+        start: usize,
+    ) -> Self {
+        let strategy = match balance {
+            Balance::RoundRobin => Strategy::RoundRobin(round_robin::Cursor::new(
+                slots.start + start % slots.len().max(1),
+            )),
+            Balance::WeightedRoundRobin => Strategy::WeightedRoundRobin(
+                smooth::Smooth::new(slots.len()),
+                deadline::Deadlines::default(),
+            ),
+            Balance::LeastConnections => Strategy::LeastConnections(least::Least::default()),
+            Balance::Random => Strategy::Random,
+            Balance::TwoChoices => Strategy::TwoChoices,
+            Balance::PeakEwma => Strategy::PeakEwma(peak_ewma::Latencies::new(slots.len())),
+            Balance::Maglev => Strategy::Maglev,
+        };
         Picker {
-            balance,
+            first: slots.start,
             max_attempts: max_attempts as usize,
-            cursor: start % backends.max(1),
-            current: vec![0; backends],
-            suspects: vec![None; backends],
-            members: Vec::with_capacity(backends),
+            suspects: Suspects::new(slots.len()),
+            strategy,
         }
     }
 
-    /// The next backend for a connection that has `tried` some already, or `None` when its attempts
-    /// are used up or nobody is left. `standing` is asked once for each backend.
+    /// The next backend for a connection.
     pub fn pick(
         &mut self,
-        backends: &[Backend],
-        standing: impl Fn(usize) -> Standing,
-        tried: &Tried,
-        now: Instant,
+        roster: &Roster,
+        ask: &Ask<'_>,
+        in_flight: impl Fn(usize) -> u32 + Copy,
         rng: &mut fastrand::Rng,
-    ) -> Option<usize> {
-        if tried.count() >= self.max_attempts {
-            return None;
+    ) -> Pick {
+        if ask.tried.count() >= self.max_attempts {
+            return Pick::Nobody;
         }
-        let mut members = std::mem::take(&mut self.members);
-        members.clear();
-        let open = (0..backends.len()).filter(|i| backends[*i].weight > 0 && !tried.0.contains(i));
-        members.extend(open.filter_map(|index| {
-            let Standing { usable, in_flight } = standing(index);
-            let (weight, class) = (backends[index].weight, self.class_of(backends, index, now));
-            usable.then_some(Member { index, weight, in_flight, class })
-        }));
-        let chosen = self.class(backends, &members, tried).and_then(|class| {
-            members.retain(|member| member.class == class);
-            match self.balance {
-                Balance::RoundRobin => self.next(&members),
-                Balance::WeightedRoundRobin => self.smooth(&members),
-                Balance::Random => weighted(&members, rng),
-                Balance::LeastConnections => least(&members, rng),
+        // On the last attempt a higher priority number than all tried comes first: dead primaries
+        // left over must not keep the fallbacks from their turn.
+        let tried = ask.tried.count();
+        let deepest = (tried > 0 && tried + 1 == self.max_attempts).then_some(ask.tried.deepest);
+        let any_suspects = self.suspects.any(ask.now);
+        for beyond in [deepest, None] {
+            for suspect in [false, true] {
+                if suspect && !any_suspects {
+                    continue;
+                }
+                let asked = |tier: &&Tier| beyond.is_none_or(|deepest| tier.priority > deepest);
+                for tier in roster.tiers.iter().filter(asked) {
+                    let (generation, first) = (roster.generation, self.first);
+                    let suspects = &self.suspects;
+                    let open = Open { ask, generation, tier, first, suspect, suspects, in_flight };
+                    if let Some(index) = self.strategy.choose(&open, rng) {
+                        return Pick::Chosen(tier.members[index], tier.priority);
+                    }
+                }
             }
-        });
-        self.members = members;
-        chosen
+            if deepest.is_none() {
+                break;
+            }
+        }
+        let left = roster.tiers.iter().flat_map(|tier| &tier.members);
+        let mut untried = left.filter(|member| !ask.tried.slots.contains(&member.slot));
+        if untried.next().is_some() { Pick::Full } else { Pick::Nobody }
     }
 
-    /// A dial failed: last choice for a while. Failures while it is that already change nothing, or
-    /// a burst of dials begun together would count as a long history.
-    pub fn failed(&mut self, backend: usize, now: Instant) {
-        let step = match self.suspects[backend] {
-            Some(suspect) if now < suspect.until => return,
-            Some(suspect) => (suspect.step * 2).min(SUSPECT_MAX),
-            None => SUSPECT_MIN,
-        };
-        self.suspects[backend] = Some(Suspect { until: now + step, step });
+    /// How many connections more than the least busy one the chosen one had, in connections of the
+    /// chosen one where weights differ: 0 where nobody who was open was less busy. `chosen` comes with
+    /// its priority; `in_flight` counts without the connection that the pick was for.
+    pub fn error(
+        &self,
+        roster: &Roster,
+        ask: &Ask<'_>,
+        (chosen, priority): (&Member, u32),
+        in_flight: impl Fn(usize) -> u32,
+    ) -> u32 {
+        let tier = roster.tiers.iter().find(|tier| tier.priority == priority);
+        let (Some(tier), suspects, first) = (tier, &self.suspects, self.first) else { return 0 };
+        let suspect = suspects.has(chosen.slot - first, ask.now);
+        let (generation, in_flight) = (roster.generation, &in_flight);
+        let open = Open { ask, generation, tier, first, suspect, suspects, in_flight };
+        let load = |m: &Member| Load { connections: in_flight(m.slot), weight: m.weight };
+        let least = open.members().map(load).reduce(|a, b| if b.is_below(a) { b } else { a });
+        // What the chosen one would have at the load of the least busy one.
+        let even = least.map_or(u64::MAX, |least| {
+            let scaled = (u64::from(least.connections) + 1) * u64::from(chosen.weight);
+            scaled.div_ceil(u64::from(least.weight)) - 1
+        });
+        in_flight(chosen.slot).saturating_sub(u32::try_from(even).unwrap_or(u32::MAX))
+    }
+
+    /// A dial failed: last choice for a while.
+    pub fn failed(&mut self, slot: usize, now: Instant) {
+        self.suspects.add(slot - self.first, now);
     }
 
     /// A dial succeeded: all is forgiven.
-    pub fn succeeded(&mut self, backend: usize) {
-        self.suspects[backend] = None;
+    pub fn succeeded(&mut self, slot: usize) {
+        self.suspects.remove(slot - self.first);
     }
 
-    fn class_of(&self, backends: &[Backend], i: usize, now: Instant) -> Class {
-        let suspect = self.suspects[i].is_some_and(|suspect| now < suspect.until);
-        Class { suspect, priority: backends[i].priority }
-    }
-
-    /// The best class with anybody in it. On the last attempt a higher priority number than all
-    /// tried comes first: dead primaries left over must not keep the fallbacks from their turn.
-    fn class(&self, backends: &[Backend], members: &[Member], tried: &Tried) -> Option<Class> {
-        let classes = || members.iter().map(|member| member.class);
-        let deepest = tried.0.iter().map(|i| backends[*i].priority).max();
-        let fallback = match deepest {
-            Some(deepest) if tried.count() + 1 == self.max_attempts => {
-                classes().filter(|class| class.priority > deepest).min()
-            }
-            _ => None,
-        };
-        fallback.or_else(|| classes().min())
-    }
-
-    fn next(&mut self, members: &[Member]) -> Option<usize> {
-        let from_cursor = members.iter().find(|member| member.index >= self.cursor);
-        let chosen = from_cursor.or(members.first())?.index;
-        self.cursor = chosen + 1;
-        Some(chosen)
-    }
-
-    /// Smooth weighted round robin as in nginx (commit 52327e0627f4): everybody gains its weight,
-    /// the richest is chosen and pays the sum. Weights 5, 1, 1 give `a a b a c a a`.
-    fn smooth(&mut self, members: &[Member]) -> Option<usize> {
-        let mut total = 0;
-        let mut richest: Option<usize> = None;
-        for member in members {
-            self.current[member.index] += i64::from(member.weight);
-            total += i64::from(member.weight);
-            if richest.is_none_or(|best| self.current[member.index] > self.current[best]) {
-                richest = Some(member.index);
-            }
+    /// A server took this long to accept, or to answer.
+    pub fn took(&mut self, slot: usize, latency: Duration, now: Instant) {
+        if let Strategy::PeakEwma(latencies) = &mut self.strategy {
+            latencies.add(slot - self.first, latency, now);
         }
-        self.current[richest?] -= total;
-        richest
+    }
+
+    /// This shard has one connection more to that backend.
+    pub fn came(&mut self, slot: usize) {
+        if let Strategy::LeastConnections(least) = &mut self.strategy {
+            least.came(slot - self.first);
+        }
+    }
+
+    /// This shard has one connection fewer to that backend.
+    pub fn left(&mut self, slot: usize) {
+        if let Strategy::LeastConnections(least) = &mut self.strategy {
+            least.left(slot - self.first);
+        }
     }
 }
 
-/// A backend whose number is drawn in proportion to its weight.
-fn weighted(members: &[Member], rng: &mut fastrand::Rng) -> Option<usize> {
-    let total: u64 = members.iter().map(|member| u64::from(member.weight)).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut ticket = rng.u64(0..total);
-    let winner = members.iter().find(|member| {
-        let weight = u64::from(member.weight);
-        let won = ticket < weight;
-        ticket = ticket.saturating_sub(weight);
-        won
-    });
-    winner.map(|member| member.index)
-}
-
-/// The smallest (in flight + 1) / weight, so that an idle pool fills by weight too. Among equals
-/// each has the same chance (reservoir sampling).
-fn least(members: &[Member], rng: &mut fastrand::Rng) -> Option<usize> {
-    let mut best = members.first()?;
-    let mut equals = 1;
-    for member in &members[1..] {
-        match member.load_against(best) {
-            Ordering::Less => (best, equals) = (member, 1),
-            Ordering::Equal => {
-                equals += 1;
-                if rng.u32(0..equals) == 0 {
-                    best = member;
+impl Strategy {
+    /// The index of a member that is open, exactly when there is one.
+    fn choose<F>(&mut self, open: &Open<'_, F>, rng: &mut fastrand::Rng) -> Option<usize>
+    where
+        F: Fn(usize) -> u32 + Copy,
+    {
+        match self {
+            Strategy::RoundRobin(cursor) => cursor.choose(open),
+            Strategy::WeightedRoundRobin(smooth, deadlines) => {
+                match open.tier.members.len() <= SCAN_MAX {
+                    true => smooth.choose(open),
+                    false => deadlines.choose(open, rng),
                 }
             }
-            Ordering::Greater => {}
+            Strategy::Random => random::choose(open, rng),
+            Strategy::LeastConnections(least) => least.choose(open, rng),
+            Strategy::TwoChoices => two_choices::choose(open, rng, two_choices::fewer),
+            Strategy::PeakEwma(latencies) => {
+                two_choices::choose(open, rng, |open, a, b| latencies.cheaper(open, a, b))
+            }
+            Strategy::Maglev => hashed(open, rng),
         }
     }
-    Some(best.index)
+}
+
+/// The member of the client's key, or, where that one may not be chosen, of the keys after it.
+fn hashed<F: Fn(usize) -> u32>(open: &Open<'_, F>, rng: &mut fastrand::Rng) -> Option<usize> {
+    let table = open.tier.table.as_ref()?;
+    (0..DRAWS_MAX as u64)
+        .map(|step| table.get(open.ask.key, step))
+        .find(|index| open.allows(&open.tier.members[*index]))
+        .or_else(|| random::look_through(open, rng))
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 
 use std::time::Instant;
 
-use super::{Shard, conn::Conn};
+use super::{
+    Shard,
+    conn::Conn,
+    pool::{self, Lease},
+};
 use crate::bridge::{EndReason, Failure, Refusal};
 
 /// How one connection went, once its sockets are closed.
@@ -37,7 +41,9 @@ impl Outcome {
         let failure = match end {
             _ if conn.answered.get() => None,
             EndReason::ServerReset => Some(Failure::ResetBeforeFirstByte),
-            EndReason::ServerFin if conn.asked.get() => Some(Failure::ClosedBeforeFirstByte),
+            EndReason::ServerFin if conn.asked_at.get().is_some() => {
+                Some(Failure::ClosedBeforeFirstByte)
+            }
             _ => None,
         };
         Outcome {
@@ -54,8 +60,12 @@ impl Outcome {
 pub fn finish(shard: &Shard, outcome: Outcome) {
     let board = shard.board();
     // The failure first: whoever sees the end finds its cause.
-    if let (Some(backend), Some(failure)) = (outcome.served_by, outcome.failure) {
-        board.backends[backend].failures(failure).add(1);
+    if let Some(slot) = outcome.served_by {
+        let backend = &board.backends[slot];
+        match outcome.failure {
+            Some(failure) => backend.failed(failure),
+            None => backend.good.add(1),
+        }
     }
     board.listeners[outcome.listener].ended(outcome.end).add(1);
     if outcome.served_by.is_none() {
@@ -72,28 +82,47 @@ pub fn refused(shard: &Shard, listener: usize, refusal: Refusal) {
     board.ended(refusal.end_reason()).add(1);
 }
 
+/// Records that nobody was picked for a connection, which ends for that.
+pub fn unpicked(shard: &Shard, listener: usize, refusal: Refusal) {
+    shard.board().listeners[listener].refused(refusal).add(1);
+}
+
 /// Records a dial that failed.
-pub fn dial_failed(shard: &Shard, backend: usize, failure: Failure) {
-    shard.board().backends[backend].failures(failure).add(1);
+pub fn dial_failed(shard: &Shard, slot: usize, failure: Failure) {
+    shard.board().backends[slot].failed(failure);
+}
+
+/// Records how far a pick was from the best one.
+pub fn pick_error(shard: &Shard, error: u32) {
+    let board = &shard.board().pick_error;
+    board.sum.add(u64::from(error));
+    board.max.raise_to(u64::from(error));
+    board.samples.add(1);
 }
 
 /// Records a dial that succeeded, which `began` when its socket was made.
-pub fn established(shard: &Shard, conn: &Conn, backend: usize, began: Instant) {
+pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = Instant::now();
     conn.established_at.set(now);
-    shard.board().backends[backend].established.add(1);
+    shard.board().backends[lease.slot].established.add(1);
     shard.histograms(|h| {
         h.listeners[conn.listener].connect.record(now - conn.accepted_at);
-        h.backends[backend].connect.record(now - began);
+        h.backends[lease.slot].connect.record(now - began);
     });
+    pool::took(shard, lease.pool, lease.slot, now - began, now);
 }
 
 /// Records the first byte received from the server.
-pub fn first_byte(shard: &Shard, conn: &Conn, backend: usize) {
+pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
     let now = Instant::now();
     conn.answered.set(true);
+    let established_at = conn.established_at.get();
     shard.histograms(|h| {
         h.listeners[conn.listener].first_byte.record(now - conn.accepted_at);
-        h.backends[backend].first_byte.record(now - conn.established_at.get());
+        h.backends[slot].first_byte.record(now - established_at);
     });
+    shard.board().backends[slot].good.add(1);
+    // A client that thinks before it asks is no fault of the server.
+    let asked_at = conn.asked_at.get().map_or(established_at, |asked| asked.max(established_at));
+    pool::took(shard, pool, slot, now.saturating_duration_since(asked_at), now);
 }

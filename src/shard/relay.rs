@@ -20,7 +20,7 @@ use self::{gate::Gate, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
-    dial::Lease,
+    pool::Lease,
     record,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
             Direction::Up => (conn.client.clone(), server.clone()),
             Direction::Down => (server.clone(), conn.client.clone()),
         };
-        Flow::new(shard, conn, lease.backend, direction, Ends { source, sink })
+        Flow::new(shard, conn, lease, direction, Ends { source, sink })
     };
     let down = rt::spawn(flow(Direction::Down).run());
     flow(Direction::Up).run().await;
@@ -72,7 +72,8 @@ struct Ends {
 struct Flow {
     shard: Rc<Shard>,
     conn: Rc<Conn>,
-    backend: usize,
+    pool: usize,
+    slot: usize,
     direction: Direction,
     ends: Ends,
     listener_board: &'static ListenerBoard,
@@ -118,7 +119,7 @@ impl Flow {
     fn new(
         shard: &Rc<Shard>,
         conn: &Rc<Conn>,
-        backend: usize,
+        lease: &Lease,
         direction: Direction,
         ends: Ends,
     ) -> Flow {
@@ -126,11 +127,12 @@ impl Flow {
         Flow {
             shard: Rc::clone(shard),
             conn: Rc::clone(conn),
-            backend,
+            pool: lease.pool,
+            slot: lease.slot,
             direction,
             ends,
             listener_board: &board.listeners[conn.listener],
-            backend_board: &board.backends[backend],
+            backend_board: &board.backends[lease.slot],
             gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
             share: Share::default(),
             vain_waits: Cell::new(0),
@@ -242,11 +244,13 @@ impl Flow {
     fn received(&self) {
         self.vain_waits.set(0);
         match self.direction {
-            Direction::Up => self.conn.asked.set(true),
-            Direction::Down if !self.conn.answered.get() => {
-                record::first_byte(&self.shard, &self.conn, self.backend);
+            Direction::Up if self.conn.asked_at.get().is_none() => {
+                self.conn.asked_at.set(Some(Instant::now()));
             }
-            Direction::Down => {}
+            Direction::Down if !self.conn.answered.get() => {
+                record::first_byte(&self.shard, &self.conn, self.pool, self.slot);
+            }
+            Direction::Up | Direction::Down => {}
         }
     }
 

@@ -48,7 +48,8 @@ fn without_a_usable_backend_the_process_is_not_ready() {
     each_driver(|driver| {
         let dead = Refusing::new();
         let address = dead.address;
-        let proxy = Config::new(driver).health(FAST).backend(address).start();
+        let config = Config::new(driver).health(FAST).pool("panic_threshold = 0");
+        let proxy = config.backend(address).start();
         proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
         let ready = proxy.get("/ready");
         assert_eq!(ready.status, 503);

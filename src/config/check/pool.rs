@@ -4,20 +4,30 @@ use std::time::Duration;
 
 use super::{Taken, unique};
 use crate::config::{
-    Backend, Balance, HealthCheck, Pool, Word,
+    Backend, Balance, HealthCheck, Outlier, Pool, Word,
     file::{Entry, Table},
-    value::{address, duration, is_name, number, positive, word},
+    value::{address, duration, is_name, number, positive, ratio, word},
 };
 
 const WEIGHT_MAX: u32 = 65_535;
 const PRIORITY_MAX: u32 = 255;
+/// Ten attempts more for each first one; what is more than that is no budget.
+const RETRY_BUDGET_MAX: f64 = 10.0;
 
 pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Pool> {
     let name = table.need("name", "name = \"web\"", |entry| unique(entry, names));
     let balance = table.or("balance", Balance::LeastConnections, word);
     let connect_timeout = table.or("connect_timeout", Duration::from_secs(2), positive);
     let max_attempts = table.or("max_attempts", 3, |entry| number(entry, 1..=u32::MAX));
+    let default_budget = Some(0.2);
+    let retry_budget = table.or("retry_budget", default_budget, |entry| {
+        ratio(entry, RETRY_BUDGET_MAX).map(|budget| (budget > 0.0).then_some(budget))
+    });
+    table.or("hash_on", SourceIp, word);
+    let slow_start = table.or("slow_start", Duration::ZERO, duration);
+    let panic_threshold = table.or("panic_threshold", 0.5, |entry| ratio(entry, 1.0));
     let health_check = health_check(table.table("health_check"));
+    let outlier = outlier(table.table("outlier"));
     let mut taken = Taken::new();
     let tables = table.need_tables("backend");
     let written = tables.len();
@@ -28,7 +38,37 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
         let rule = "every weight is 0 (one backend needs at least 1)";
         return table.refuse("backend", rule);
     }
-    Some(Pool { name: name?, balance, connect_timeout, max_attempts, health_check, backends })
+    Some(Pool {
+        name: name?,
+        balance,
+        connect_timeout,
+        max_attempts,
+        retry_budget,
+        slow_start,
+        panic_threshold,
+        health_check,
+        outlier,
+        backends,
+    })
+}
+
+/// What tells clients apart; of a TCP connection there is only one thing.
+#[derive(Clone, Copy, PartialEq)]
+struct SourceIp;
+
+impl Word for SourceIp {
+    const WORDS: &'static [(&'static str, Self)] = &[("source_ip", SourceIp)];
+}
+
+fn outlier(mut table: Table<'_>) -> Option<Outlier> {
+    let default = Outlier::default();
+    let count = |entry: &Entry<'_>| number(entry, 0..=u32::MAX);
+    let outlier = Outlier {
+        consecutive_failures: table.or("consecutive_failures", default.consecutive_failures, count),
+        ejection: table.or("ejection", default.ejection, duration),
+        max_ejected: table.or("max_ejected", default.max_ejected, |entry| ratio(entry, 1.0)),
+    };
+    (outlier.consecutive_failures > 0 && !outlier.ejection.is_zero()).then_some(outlier)
 }
 
 /// How a backend is checked.
@@ -74,5 +114,6 @@ fn backend(mut table: Table<'_>, taken: &mut Taken<String>) -> Option<Backend> {
     };
     let weight = table.or("weight", 1, |entry| number(entry, 0..=WEIGHT_MAX));
     let priority = table.or("priority", 0, |entry| number(entry, 0..=PRIORITY_MAX));
-    Some(Backend { name: name?, address: place?, weight, priority })
+    let max_connections = table.or("max_connections", 0, |entry| number(entry, 0..=u32::MAX));
+    Some(Backend { name: name?, address: place?, weight, priority, max_connections })
 }

@@ -1,0 +1,132 @@
+//! The families of pools and backends.
+
+use std::fmt;
+
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType, registry::Unit};
+
+use super::{Family, Label, put_histogram};
+use crate::{
+    bridge::{Direction, Failure},
+    coordinator::{
+        App,
+        pools::{Backend, Pool, Pools},
+        stats::{self, BackendSums},
+    },
+    health::standing::State,
+};
+
+/// A backend with its labels and counters.
+struct Row<'p> {
+    labels: [Label; 2],
+    known: &'p Backend,
+    slot: usize,
+}
+
+fn rows(pools: &Pools) -> Vec<Row<'_>> {
+    let row = |pool: &Pool, (slot, known)| Row { labels: labels(pool, known), known, slot };
+    pools.all().flat_map(|pool| pool.backends().map(move |backend| row(pool, backend))).collect()
+}
+
+fn labels(pool: &Pool, backend: &Backend) -> [Label; 2] {
+    [("pool", pool.name.clone()), ("backend", backend.name.clone())]
+}
+
+/// The labels of a backend and one more.
+fn with(row: &Row<'_>, key: &'static str, value: &'static str) -> [Label; 3] {
+    let [pool, backend] = row.labels.clone();
+    [pool, backend, (key, value.to_owned())]
+}
+
+/// Gauges and counters.
+pub fn counts(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    of_pools(app, pools, e)?;
+    let rows = rows(pools);
+    states(&rows, e)?;
+    let sums: Vec<BackendSums> =
+        rows.iter().map(|row| stats::backend_sums(app, row.slot)).collect();
+    traffic(&rows, &sums, e)
+}
+
+fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let label = |pool: &Pool| [("pool", pool.name.clone())];
+    let help = "1 while too few backends are healthy and all of them are used";
+    let mut family = Family::gauge(e, "pool_panic", help)?;
+    for pool in pools.all() {
+        family.put(&label(pool), f64::from(u8::from(pool.panicking)))?;
+    }
+    let mut family = Family::counter(e, "pool_retries", "Attempts after a timed-out dial")?;
+    for (i, pool) in pools.all().enumerate() {
+        family.put(&label(pool), stats::pool_sums(app, i).retries as f64)?;
+    }
+    let help = "Attempts after a timed-out dial that the retry budget did not allow";
+    let mut family = Family::counter(e, "pool_retries_denied", help)?;
+    for (i, pool) in pools.all().enumerate() {
+        family.put(&label(pool), stats::pool_sums(app, i).retries_denied as f64)?;
+    }
+    Ok(())
+}
+
+fn states(rows: &[Row<'_>], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let flag = |so: bool| f64::from(u8::from(so));
+    let mut family = Family::gauge(e, "backend_healthy", "1 for a backend that is well")?;
+    for row in rows {
+        family.put(&row.labels, flag(row.known.state == State::Healthy))?;
+    }
+    let mut family = Family::gauge(e, "backend_state", "1 for the state a backend is in")?;
+    for row in rows {
+        for state in State::ALL {
+            family.put(&with(row, "state", state.name()), flag(row.known.state == state))?;
+        }
+    }
+    let mut family = Family::gauge(e, "backend_weight", "Its share, by file or operator")?;
+    for row in rows {
+        family.put(&row.labels, f64::from(row.known.weight))?;
+    }
+    let mut family = Family::counter(e, "backend_ejections", "Times it was left out")?;
+    for row in rows {
+        family.put(&row.labels, row.known.ejections as f64)?;
+    }
+    Ok(())
+}
+
+fn traffic(rows: &[Row<'_>], sums: &[BackendSums], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let all = || rows.iter().zip(sums);
+    let help = "Connections in flight, dials included";
+    let mut family = Family::gauge(e, "backend_connections_active", help)?;
+    for (row, sums) in all() {
+        family.put(&row.labels, f64::from(sums.active))?;
+    }
+    let mut family = Family::counter(e, "backend_connections", "Connections established")?;
+    for (row, sums) in all() {
+        family.put(&row.labels, sums.established as f64)?;
+    }
+    let mut family = Family::counter(e, "backend_failures", "What went wrong, by cause")?;
+    for (row, sums) in all() {
+        for failure in Failure::ALL {
+            let labels = with(row, "reason", failure.name());
+            family.put(&labels, sums.failures[failure as usize] as f64)?;
+        }
+    }
+    let mut family = Family::counter(e, "backend_bytes", "Bytes the destination socket took")?;
+    for (row, sums) in all() {
+        for direction in Direction::ALL {
+            let labels = with(row, "direction", direction.name());
+            family.put(&labels, sums.bytes[direction as usize] as f64)?;
+        }
+    }
+    Ok(())
+}
+
+/// Histograms.
+pub fn latencies(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let help = "Time of a dial, and from established to the first byte";
+    let kind = MetricType::Histogram;
+    let mut metric = e.encode_descriptor("backend_latency", help, Some(&Unit::Seconds), kind)?;
+    for row in rows(pools) {
+        for (phase, latency) in gathered.total.backends[row.slot].phases() {
+            put_histogram(&mut metric, &with(&row, "phase", phase), latency)?;
+        }
+    }
+    Ok(())
+}

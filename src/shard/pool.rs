@@ -1,0 +1,152 @@
+//! One shard's side of a pool: the newest roster, the picker over it, the retry budget, and the
+//! leases that are out.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Shard,
+    budget::Budget,
+    conn::Conn,
+    pick::{Ask, Pick, Picker, Tried},
+    record,
+};
+use crate::{
+    bridge::{self, Balance, Bridge, Failure, RosterView},
+    maglev,
+};
+
+/// Every how many picks the error of least connections is looked at.
+const SAMPLE_EVERY: u32 = 64;
+
+/// Times that another shard may take the last place of a backend before we do.
+const RACES_MAX: usize = 4;
+
+/// What a shard keeps for a pool.
+pub struct Pool {
+    roster: RosterView,
+    picker: Picker,
+    budget: Budget,
+    /// Picks since the last one whose error was looked at; `None` where it never is.
+    unsampled: Option<u32>,
+}
+
+impl Pool {
+    /// The pool number `index` of the plan, as shard `shard` sees it.
+    pub fn new(bridge: &'static Bridge, index: usize, shard: usize) -> Pool {
+        let plan: &bridge::Pool = &bridge.plan.pools[index];
+        let shards = bridge.boards.shards.len();
+        let sampled = plan.balance == Balance::LeastConnections;
+        Pool {
+            roster: RosterView::new(&bridge.rosters[index]),
+            picker: Picker::new(plan.balance, plan.max_attempts, plan.slots.clone(), shard),
+            budget: Budget::new(plan.retry_budget, shards, Instant::now()),
+            unsampled: sampled.then_some(0),
+        }
+    }
+}
+
+/// One connection in flight to a backend, its dial included; dropping it gives the place back.
+pub struct Lease {
+    shard: Rc<Shard>,
+    /// Index into the plan's pools.
+    pub pool: usize,
+    /// The backend's place in the boards.
+    pub slot: usize,
+    /// Where it is dialed.
+    pub address: SocketAddr,
+    /// Of the backend.
+    pub priority: u32,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shard.bridge.boards.in_flight.down(self.shard.id, self.slot);
+        self.shard.pools.borrow_mut()[self.pool].picker.left(self.slot);
+    }
+}
+
+/// Why there is no lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLease {
+    /// Everybody who is left is full.
+    Full,
+    /// Nobody is left, or no attempt.
+    Nobody,
+}
+
+/// Picks a backend that `conn` has not tried.
+pub fn lease(
+    shard: &Rc<Shard>,
+    index: usize,
+    conn: &Conn,
+    tried: &Tried,
+) -> Result<Lease, NoLease> {
+    let in_flight = &shard.bridge.boards.in_flight;
+    let count = |slot: usize| in_flight.sum(slot);
+    let mut pools = shard.pools.borrow_mut();
+    let Pool { roster, picker, unsampled, .. } = &mut pools[index];
+    let roster = roster.newest();
+    let key = maglev::source_key(conn.client_address.ip());
+    let ask = Ask { tried, now: Instant::now(), key };
+    for _ in 0..RACES_MAX {
+        let picked = picker.pick(roster, &ask, count, &mut shard.rng.borrow_mut());
+        let (member, priority) = match picked {
+            Pick::Chosen(member, priority) => (member, priority),
+            Pick::Full => return Err(NoLease::Full),
+            Pick::Nobody => return Err(NoLease::Nobody),
+        };
+        let slot = member.slot;
+        if !in_flight.up_within(shard.id, slot, member.max_connections) {
+            continue;
+        }
+        picker.came(slot);
+        if is_sampled(unsampled) {
+            let before = |other: usize| count(other) - u32::from(other == slot);
+            let error = picker.error(roster, &ask, (&member, priority), before);
+            record::pick_error(shard, error);
+        }
+        let (shard, pool, address) = (Rc::clone(shard), index, member.address);
+        return Ok(Lease { shard, pool, slot, address, priority });
+    }
+    Err(NoLease::Full)
+}
+
+fn is_sampled(unsampled: &mut Option<u32>) -> bool {
+    let Some(picks) = unsampled else { return false };
+    *picks = (*picks + 1) % SAMPLE_EVERY;
+    *picks == 0
+}
+
+/// A connection to the pool makes its first attempt.
+pub fn first_attempt(shard: &Shard, pool: usize) {
+    shard.pools.borrow_mut()[pool].budget.first_attempt(Instant::now());
+}
+
+/// Whether the pool's retry budget allows another attempt after one that was not answered.
+pub fn allows_another(shard: &Shard, pool: usize) -> bool {
+    let allowed = shard.pools.borrow_mut()[pool].budget.allows_another(Instant::now());
+    let board = &shard.board().pools[pool];
+    if allowed { &board.retries } else { &board.retries_denied }.add(1);
+    allowed
+}
+
+/// The dial of a lease succeeded.
+pub fn dialed(shard: &Shard, lease: &Lease) {
+    shard.pools.borrow_mut()[lease.pool].picker.succeeded(lease.slot);
+}
+
+/// The dial of a lease failed. A shortage of our own says nothing about the backend.
+pub fn dial_failed(shard: &Shard, lease: &Lease, failure: Failure) {
+    if failure != Failure::Local {
+        shard.pools.borrow_mut()[lease.pool].picker.failed(lease.slot, Instant::now());
+    }
+}
+
+/// A server took this long to accept or to answer.
+pub fn took(shard: &Shard, pool: usize, slot: usize, latency: Duration, now: Instant) {
+    shard.pools.borrow_mut()[pool].picker.took(slot, latency, now);
+}
