@@ -36,8 +36,8 @@ fn roster(count: usize, balance: Balance) -> Roster {
     Roster { generation: 1, tiers: vec![Tier::new(0, members, table)] }
 }
 
-/// Each pick becomes a connection, and the oldest of 50 times the pool ends, as in a process at rest
-/// under load. Two shards' counts are added up; ours is the first.
+/// Each pick becomes a connection, and the oldest of 50 times the pool ends, as in a process at
+/// rest under load. Two shards' counts are added up; ours is the first.
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for (name, balance) in Balance::WORDS {

@@ -2,7 +2,8 @@
 //!
 //! Down go the immutable [`Plan`], the [`Roster`] of each pool and the phase of the process; up
 //! come counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes
-//! plain memory, and the one queue (histograms in exchange) holds one set and is tried, never awaited.
+//! plain memory, and the one queue (histograms in exchange) holds one set and is tried, never
+//! awaited.
 
 mod boards;
 mod plan;

@@ -205,8 +205,8 @@ impl Picker {
     }
 
     /// How many connections more than the least busy one the chosen one had, in connections of the
-    /// chosen one where weights differ: 0 where nobody who was open was less busy. `chosen` comes with
-    /// its priority; `in_flight` counts without the connection that the pick was for.
+    /// chosen one where weights differ: 0 where nobody who was open was less busy. `chosen` comes
+    /// with its priority; `in_flight` counts without the connection that the pick was for.
     pub fn error(
         &self,
         roster: &Roster,

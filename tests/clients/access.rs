@@ -23,8 +23,8 @@ fn denied(proxy: &Proxy, from: IpAddr) {
     assert_eq!(peer::end_of(&mut peer::connect_from(from, proxy.edge[0])), End::Reset);
 }
 
-/// 1. Only 127.0.0.1 may come in. 2. It is served; 127.0.0.2 is reset, twice. 3. The two are counted
-///    as refused and ended, with a word of their own. 4. The backend never heard of them.
+/// 1. Only 127.0.0.1 may come in. 2. It is served; 127.0.0.2 is reset, twice. 3. The two are
+///    counted as refused and ended, with a word of their own. 4. The backend never heard of them.
 #[test]
 fn an_allow_list_admits_only_what_it_contains() {
     each_driver(|driver| {
@@ -45,8 +45,8 @@ fn an_allow_list_admits_only_what_it_contains() {
     });
 }
 
-/// 1. 127.0.0.0/8 may come in, 127.0.0.0/24 may not. 2. Who is in both is reset; who is in the first
-///    alone is served.
+/// 1. 127.0.0.0/8 may come in, 127.0.0.0/24 may not. 2. Who is in both is reset; who is in the
+///    first alone is served.
 #[test]
 fn deny_wins_over_allow() {
     each_driver(|driver| {

@@ -3,7 +3,8 @@
 //! Source: Baruah, Cohen, Plaxton and Varvel, "Proportionate Progress", Algorithmica 1996, for one
 //! processor. Somebody with a share of `s` in `w` gets its `j`th pick not before `(j - 1) w / s`
 //! picks were made and not after `j w / s`. Taking, of those whose time has come, the one with the
-//! earliest deadline always succeeds, and then no prefix of the order deviates from anybody's share by 1.
+//! earliest deadline always succeeds, and then no prefix of the order deviates from anybody's share
+//! by 1.
 //!
 //! Members of equal weight are one class here: the class gets picks as above, and its members take
 //! them in turn. Of a class that is less than one pick from its share, each of `c` members is less

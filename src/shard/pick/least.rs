@@ -82,8 +82,8 @@ struct Tree {
     generation: u64,
     refreshed: Instant,
     leaves: Vec<Leaf>,
-    /// Node 1 is the root, node `i` has the children `2 i` and `2 i + 1`, the second half stands for
-    /// the leaves. Where a tree has no leaf, the number of leaves.
+    /// Node 1 is the root, node `i` has the children `2 i` and `2 i + 1`, the second half stands
+    /// for the leaves. Where a tree has no leaf, the number of leaves.
     winners: Vec<u32>,
     /// The leaf of each place in the pool, or the number of leaves.
     leaf_of: Vec<u32>,

@@ -275,8 +275,8 @@ fn large_pools_pick_whom_they_may() {
     }
 }
 
-/// 1. A large pool, some held by this shard, some by others. 2. With fresh counts the tree picks the
-///    least busy one, always.
+/// 1. A large pool, some held by this shard, some by others. 2. With fresh counts the tree picks
+///    the least busy one, always.
 #[test]
 fn the_tree_of_a_large_pool_is_exact_over_own_connections() {
     let mut rng = fastrand::Rng::with_seed(3);
@@ -365,7 +365,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
 
-    /// In a large pool no prefix of the weighted order deviates from anybody's share by more than 1.
+    /// In a large pool no prefix of the weighted order deviates from anybody's share by more than
+    /// 1.
     #[test]
     fn large_weighted_orders_never_deviate_by_more_than_one(
         distinct in 1u32..300,

@@ -1,7 +1,8 @@
 //! Two random choices, the better one of them.
 //!
-//! Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001. Both are drawn
-//! by weight, or a heavy member among many light ones would not be seen often enough to get its share.
+//! Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001. Both are
+//! drawn by weight, or a heavy member among many light ones would not be seen often enough to get
+//! its share.
 
 use super::{Load, Member, Open, random};
 
