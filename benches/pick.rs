@@ -59,6 +59,8 @@ fn picks(criterion: &mut Criterion) {
                     let Pick::Chosen(member, _) = pick else { panic!("nobody") };
                     loads[0][member.slot].fetch_add(1, Relaxed);
                     picker.came(member.slot);
+                    let latency = Duration::from_micros(100 + member.slot as u64 % 50);
+                    picker.took(member.slot, latency, now);
                     oldest.push_back(member.slot);
                     if oldest.len() > 50 * count {
                         let slot = oldest.pop_front().unwrap_or_default();

@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod gather;
 mod metrics;
+mod operator;
 mod pools;
 mod report;
 mod signals;

@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+/// The largest weight of a backend.
+pub const WEIGHT_MAX: u32 = 65_535;
+
 /// Backends that do the same work, and how one of them is chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {

@@ -9,11 +9,11 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, patch},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -26,7 +26,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{App, gather, metrics, pools::Pool, stats};
+use super::{App, gather, metrics, operator, pools::Pool, stats};
 use crate::{args::cause, bridge::Phase, limits::ADMIN_CONNS_MAX};
 
 /// How long a request's head may take.
@@ -64,6 +64,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready_page))
         .route("/config", get(config_page))
+        .route("/pools/{pool}/backends/{backend}", patch(operator::change_backend))
+        .layer(DefaultBodyLimit::max(operator::BODY_MAX))
         .layer(middleware::from_fn(only_from_here))
         .with_state(app);
     let places = Arc::new(Semaphore::new(ADMIN_CONNS_MAX));

@@ -155,16 +155,24 @@ impl Pools {
     }
 
     /// Does what an operator asks for; `Err` names what is unknown.
-    pub fn change(&mut self, pool: &str, backend: &str, change: Change) -> Result<usize, Unknown> {
+    pub fn change(&mut self, pool: &str, backend: &str, change: Change) -> Result<(), Unknown> {
         let pool = self.0.iter_mut().find(|p| p.name == pool).ok_or(Unknown::Pool)?;
-        let named = |(_, b): &(usize, &Backend)| b.name == backend;
-        let slot = pool.backends().find(named).ok_or(Unknown::Backend)?.0;
+        let slot = pool.named(backend).ok_or(Unknown::Backend)?.0;
         let Some(found) = pool.at(slot) else { return Err(Unknown::Backend) };
         found.order = change.order.unwrap_or(found.order);
-        found.weight = change.weight.unwrap_or(found.weight);
-        pool.changed = true;
+        if let Some(weight) = change.weight {
+            let was = std::mem::replace(&mut found.weight, weight);
+            pool.changed = true;
+            tracing::info!(pool = pool.name, backend, weight, was, "weight changed");
+        }
         pool.settle(slot, "asked for by the operator");
-        Ok(slot)
+        Ok(())
+    }
+
+    /// A backend by its names.
+    pub fn find(&self, pool: &str, backend: &str) -> Option<&Backend> {
+        let pool = self.0.iter().find(|p| p.name == pool)?;
+        pool.named(backend).map(|(_, backend)| backend)
     }
 
     fn watch_outliers(&mut self, boards: &Boards, now: Instant) {
@@ -226,6 +234,10 @@ impl Pool {
     pub fn healthy(&self) -> usize {
         let well = |b: &Backend| b.state == State::Healthy && b.weight > 0;
         self.backends().filter(|(_, backend)| well(backend)).count()
+    }
+
+    fn named(&self, name: &str) -> Option<(usize, &Backend)> {
+        self.backends().find(|(_, backend)| backend.name == name)
     }
 
     fn at(&mut self, slot: usize) -> Option<&mut Backend> {

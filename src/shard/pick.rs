@@ -98,12 +98,18 @@ struct Open<'a, F> {
     /// True exactly when those are asked whose dial failed lately, and nobody else.
     suspect: bool,
     suspects: &'a Suspects,
+    /// True exactly when nobody was tried and nobody is suspect: the usual case, in which only a
+    /// full member may not be chosen.
+    plain: bool,
     /// Connections over all shards by slot, dials included.
     in_flight: F,
 }
 
 impl<F: Fn(usize) -> u32> Open<'_, F> {
     fn allows(&self, member: &Member) -> bool {
+        if self.plain {
+            return !is_full(member, &self.in_flight);
+        }
         self.suspects.has(member.slot - self.first, self.ask.now) == self.suspect
             && !self.ask.tried.slots.contains(&member.slot)
             && !is_full(member, &self.in_flight)
@@ -188,8 +194,9 @@ impl Picker {
                 let asked = |tier: &&Tier| beyond.is_none_or(|deepest| tier.priority > deepest);
                 for tier in roster.tiers.iter().filter(asked) {
                     let (generation, first) = (roster.generation, self.first);
-                    let suspects = &self.suspects;
-                    let open = Open { ask, generation, tier, first, suspect, suspects, in_flight };
+                    let (suspects, plain) = (&self.suspects, tried == 0 && !any_suspects);
+                    let open =
+                        Open { ask, generation, tier, first, suspect, suspects, plain, in_flight };
                     if let Some(index) = self.strategy.choose(&open, rng) {
                         return Pick::Chosen(tier.members[index], tier.priority);
                     }
@@ -218,7 +225,8 @@ impl Picker {
         let (Some(tier), suspects, first) = (tier, &self.suspects, self.first) else { return 0 };
         let suspect = suspects.has(chosen.slot - first, ask.now);
         let (generation, in_flight) = (roster.generation, &in_flight);
-        let open = Open { ask, generation, tier, first, suspect, suspects, in_flight };
+        let plain = false;
+        let open = Open { ask, generation, tier, first, suspect, suspects, plain, in_flight };
         let load = |m: &Member| Load { connections: in_flight(m.slot), weight: m.weight };
         let least = open.members().map(load).reduce(|a, b| if b.is_below(a) { b } else { a });
         // What the chosen one would have at the load of the least busy one.

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use super::{Taken, unique};
 use crate::config::{
-    Backend, Balance, HealthCheck, Outlier, Pool, Word,
+    Backend, Balance, HealthCheck, Outlier, Pool, WEIGHT_MAX, Word,
     file::{Entry, Table},
     value::{address, duration, is_name, number, positive, ratio, word},
 };
 
-const WEIGHT_MAX: u32 = 65_535;
 const PRIORITY_MAX: u32 = 255;
 /// Ten attempts more for each first one; what is more than that is no budget.
 const RETRY_BUDGET_MAX: f64 = 10.0;
