@@ -17,7 +17,7 @@ pub use self::{
         BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
         PickError, PoolBoard, ShardBoard, ShardState,
     },
-    plan::{Access, Balance, Listener, Plan, Pool, Splice},
+    plan::{Access, Balance, Listener, Plan, Pool, SendProxy, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
 };

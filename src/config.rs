@@ -26,7 +26,7 @@ mod value;
 mod words;
 
 pub use access::Access;
-pub use pool::{Backend, Balance, HealthCheck, Outlier, Pool, WEIGHT_MAX};
+pub use pool::{Backend, Balance, HealthCheck, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
 pub use words::Word;
 

@@ -31,7 +31,7 @@
 //!    names monoio. [`sock`] is the system calls under it.
 //! 6. [`coordinator`] is the control plane: checks, gathering, `/stats`, `/metrics`, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
-//!    [`log`](mod@log) is where lines go.
+//!    [`proxy_header`] is what a server is told of its client; [`log`](mod@log) is where lines go.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
 //!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
 //!
@@ -66,6 +66,7 @@ pub mod hist;
 pub mod limits;
 pub mod log;
 pub mod maglev;
+pub mod proxy_header;
 pub mod rt;
 pub mod run;
 pub mod shard;

@@ -138,6 +138,27 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     interrupted(|| rustix::net::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL))
 }
 
+/// Sends a few bytes at once, or fails: for the first bytes on a fresh socket, whose empty queue
+/// has room for them.
+///
+/// # Errors
+/// The peer's reset; a shortage of memory where the kernel takes less than all of them.
+pub fn send_whole(socket: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    match send(socket, bytes)? {
+        sent if sent == bytes.len() => Ok(()),
+        _ => Err(Errno::NOBUFS.into()),
+    }
+}
+
+/// The address that the peer is connected to.
+///
+/// # Errors
+/// The socket has none (any more).
+pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    Ok(SocketAddr::try_from(address)?)
+}
+
 /// Moves up to `len` bytes between a pipe and a socket inside the kernel.
 ///
 /// Kernel: both `O_NONBLOCK` on the socket and `SPLICE_F_NONBLOCK` here are needed; with either one

@@ -126,6 +126,7 @@ fn what_is_not_written_has_its_documented_default() {
             "name": "web", "balance": "least_connections", "hash_on": "source_ip",
             "connect_timeout": "2s",
             "max_attempts": 3, "retry_budget": 0.2, "slow_start": "0s", "panic_threshold": 0.5,
+            "send_proxy": "off",
             "health_check": {
                 "kind": "tcp", "interval": "5s", "timeout": "1s", "healthy_after": 2,
                 "unhealthy_after": 3,

@@ -12,12 +12,14 @@ const FILE_LINES_MAX: usize = 400;
 const LINE_WIDTH_MAX: usize = 100;
 
 /// Rooms that know no runtime, socket, file, clock or source of chance.
-const PURE: [&str; 16] = [
+const PURE: [&str; 18] = [
+    "src/config/access.rs",
     "src/health.rs",
     "src/health/outlier.rs",
     "src/health/standing.rs",
     "src/hist.rs",
     "src/maglev.rs",
+    "src/proxy_header.rs",
     "src/shard/budget.rs",
     "src/shard/pick.rs",
     "src/shard/pick/deadline.rs",

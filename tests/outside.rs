@@ -5,6 +5,8 @@
 
 mod kit;
 
+#[path = "outside/headers.rs"]
+mod headers;
 #[path = "outside/process.rs"]
 mod process;
 #[path = "outside/programs.rs"]

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use crate::config::{self, Config};
-pub use crate::config::{Access, Balance, Splice};
+pub use crate::config::{Access, Balance, SendProxy, Splice};
 
 /// Everything that goes down to the shards and never changes. The backends of all pools have their
 /// *slots* in one row, so that one number names a backend everywhere; who stands in a slot is the
@@ -48,6 +48,8 @@ pub struct Pool {
     pub max_attempts: u32,
     /// Further attempts after a timed-out dial, per first attempt; `None`: no limit of this kind.
     pub retry_budget: Option<f64>,
+    /// Whether a backend is told its client's address.
+    pub send_proxy: SendProxy,
     /// Its slots, in the order of the file.
     pub slots: Range<usize>,
 }
@@ -69,6 +71,7 @@ impl Plan {
                 connect_timeout: pool.connect_timeout,
                 max_attempts: pool.max_attempts,
                 retry_budget: pool.retry_budget,
+                send_proxy: pool.send_proxy,
                 slots: first..plan.slots,
             });
         }

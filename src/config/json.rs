@@ -86,6 +86,7 @@ fn pool(pool: &Pool) -> Value {
         "retry_budget": pool.retry_budget.unwrap_or(0.0),
         "slow_start": duration_text(pool.slow_start),
         "panic_threshold": pool.panic_threshold,
+        "send_proxy": pool.send_proxy.word(),
         "health_check": health_check(pool.health_check.as_ref()),
         "outlier": outlier(pool.outlier.as_ref()),
         "backend": backends.collect::<Vec<Value>>(),

@@ -23,6 +23,8 @@ pub struct Pool {
     pub slow_start: Duration,
     /// With a smaller share of healthy backends all of them are used, 0 to 1. 0: never.
     pub panic_threshold: f64,
+    /// Whether a backend is told its client's address.
+    pub send_proxy: SendProxy,
     /// `None`: kind "none", or interval "0s".
     pub health_check: Option<HealthCheck>,
     /// `None`: no failures, or ejection "0s".
@@ -65,6 +67,17 @@ impl Default for Outlier {
     fn default() -> Outlier {
         Outlier { consecutive_failures: 5, ejection: Duration::from_secs(30), max_ejected: 0.5 }
     }
+}
+
+/// Whether a connection to a backend begins with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    /// No: the first byte is the client's.
+    Off,
+    /// Version 1, a line of text.
+    V1,
+    /// Version 2, binary.
+    V2,
 }
 
 /// How a pool learns that a backend is gone before a client does.

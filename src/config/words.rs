@@ -1,6 +1,6 @@
 //! The words of the file that stand for one of a closed set, in both directions.
 
-use super::{Balance, Driver, Level, LogFormat, Mode, Splice};
+use super::{Balance, Driver, Level, LogFormat, Mode, SendProxy, Splice};
 
 /// A closed set of values, each with its one word in file, JSON and metrics.
 pub trait Word: Copy + PartialEq + 'static {
@@ -40,6 +40,11 @@ impl Word for Mode {
 impl Word for Splice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Splice::Auto), ("on", Splice::On), ("off", Splice::Off)];
+}
+
+impl Word for SendProxy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
 }
 
 impl Word for Balance {

@@ -12,7 +12,8 @@ use super::{
     record,
 };
 use crate::{
-    bridge::{EndReason, Failure, Refusal},
+    bridge::{EndReason, Failure, Refusal, SendProxy},
+    proxy_header::Header,
     rt::Socket,
     sock,
 };
@@ -70,7 +71,12 @@ async fn dial(shard: &Shard, conn: &Conn, lease: &Lease) -> Result<(), Failure> 
     let began = Instant::now();
     let server = Socket::connect(lease.address).map_err(failure)?;
     conn.dialing(&server);
-    match server.connected(shard.bridge.plan.pools[lease.pool].connect_timeout).await {
+    let pool = &shard.bridge.plan.pools[lease.pool];
+    let outcome = match server.connected(pool.connect_timeout).await {
+        Ok(()) if conn.ended().is_none() => introduce(conn, &server, pool.send_proxy),
+        outcome => outcome,
+    };
+    match outcome {
         Ok(()) if conn.ended().is_none() => {
             record::established(shard, conn, lease, began);
             Ok(())
@@ -80,6 +86,23 @@ async fn dial(shard: &Shard, conn: &Conn, lease: &Lease) -> Result<(), Failure> 
             outcome.map_err(failure)
         }
     }
+}
+
+/// Tells the server who its client is, before any byte of the client.
+///
+/// One send, and no wait: the queue of a fresh socket is empty. Where it takes less than the whole
+/// header the kernel is short of memory, and the dial has failed: nothing of the client went out,
+/// so another backend may serve it.
+fn introduce(conn: &Conn, server: &Socket, version: SendProxy) -> io::Result<()> {
+    if version == SendProxy::Off {
+        return Ok(());
+    }
+    let address = sock::local_address(&conn.client)?;
+    let Some(header) = Header::of_client(version, conn.client_address, address) else {
+        return Ok(());
+    };
+    // With half a header a FIN would look like a client that said little; a reset is no client.
+    sock::send_whole(server, header.bytes()).inspect_err(|_| server.abort())
 }
 
 fn failure(error: io::Error) -> Failure {

@@ -54,10 +54,17 @@ pub struct Outside {
 
 impl Outside {
     fn start(command: &mut Command, end: Signal, folder: Folder, port: FreePort) -> Outside {
-        let log = fs::File::create(folder.path().join("log")).unwrap();
+        // Appended to, because a server may open it once more for its accesses.
+        let log = folder.path().join("log");
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Outside { address: port.address, child, end, folder, _port: port }
+    }
+
+    /// What it wrote to its log, stdout or stderr.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// Waits until it answers.
@@ -72,6 +79,25 @@ impl Outside {
 
     /// nginx, with the files of a folder.
     pub fn nginx(files: &Path) -> Outside {
+        Outside::nginx_with(|address| {
+            let files = files.display();
+            format!("access_log off;\nserver {{ listen {address}; root {files}; }}\n")
+        })
+    }
+
+    /// nginx that expects the PROXY header and logs whom it names.
+    pub fn nginx_behind_proxy() -> Outside {
+        Outside::nginx_with(|address| {
+            format!(
+                "log_format who '$request_uri client=$proxy_protocol_addr';\n\
+                 access_log log who;\n\
+                 server {{ listen {address} proxy_protocol; return 200 hello; }}\n"
+            )
+        })
+    }
+
+    /// nginx, with these lines for its HTTP part.
+    fn nginx_with(lines: impl FnOnce(SocketAddr) -> String) -> Outside {
         let (folder, port) = (Folder::new(), FreePort::new());
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
@@ -80,14 +106,28 @@ impl Outside {
         // One process, so that ending it leaves nothing behind.
         let text = format!(
             "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\n\
-             http {{\naccess_log off;\nsendfile on;\n{temporary}\
-             server {{ listen {}; root {}; }}\n}}\n",
-            port.address,
-            files.display()
+             http {{\nsendfile on;\n{temporary}{}}}\n",
+            lines(port.address)
         );
         fs::write(folder.path().join("nginx.conf"), text).unwrap();
         let mut command = Command::new(program("nginx"));
         command.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(folder.path());
+        Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
+    }
+
+    /// HAProxy that expects the PROXY header, answers by itself and logs whom the header names.
+    pub fn haproxy_behind_proxy() -> Outside {
+        let (folder, port) = (Folder::new(), FreePort::new());
+        let text = format!(
+            "global\nlog stdout format raw local0\n\
+             defaults\nmode http\ntimeout client 30s\nlog global\n\
+             frontend who\nbind {} accept-proxy\nlog-format \"%HU client=%ci\"\n\
+             http-request return status 200 content-type text/plain string hello\n",
+            port.address
+        );
+        fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
+        let mut command = Command::new(program("haproxy"));
+        command.args(["-db", "-f"]).arg(folder.path().join("haproxy.cfg"));
         Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
     }
 

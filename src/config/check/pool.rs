@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Taken, unique};
 use crate::config::{
-    Backend, Balance, HealthCheck, Outlier, Pool, WEIGHT_MAX, Word,
+    Backend, Balance, HealthCheck, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
     file::{Entry, Table},
     value::{address, duration, is_name, number, positive, ratio, word},
 };
@@ -25,6 +25,7 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
     table.or("hash_on", SourceIp, word);
     let slow_start = table.or("slow_start", Duration::ZERO, duration);
     let panic_threshold = table.or("panic_threshold", 0.5, |entry| ratio(entry, 1.0));
+    let send_proxy = table.or("send_proxy", SendProxy::Off, word);
     let health_check = health_check(table.table("health_check"));
     let outlier = outlier(table.table("outlier"));
     let mut taken = Taken::new();
@@ -45,6 +46,7 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
         retry_budget,
         slow_start,
         panic_threshold,
+        send_proxy,
         health_check,
         outlier,
         backends,
