@@ -1,6 +1,8 @@
-//! `ringway backend`: a test server that echoes, sends without end, or swallows.
+//! `ringway backend`: a test server that echoes, sends without end, swallows, or answers HTTP.
 //!
 //! This room refuses to know the proxy; it is the far end that tests, benchmarks and the demo dial.
+
+mod http;
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -36,6 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
   ringway backend --listen 127.0.0.1:9001 --mode echo
   ringway backend --listen 127.0.0.1:0 --mode source --size 1GiB
   ringway backend --listen [::1]:9003 --mode echo --delay 5ms
+  ringway backend --listen 127.0.0.1:9004 --mode http --size 10KiB
+
+http keeps connections open; any path answers 200, /status/503 answers 503.
 
 Once listening it prints one line on stdout: ready backend=127.0.0.1:9001")]
 pub struct Args {
@@ -45,10 +50,12 @@ pub struct Args {
     /// What to do with each connection
     #[arg(long)]
     mode: Mode,
-    /// Wait this long before the first byte of each connection is answered
+    /// Wait this long before the first byte of each connection is answered; http: before each
+    /// answer
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = args::duration)]
     delay: Duration,
-    /// source: bytes sent on each connection before the end of stream [default: without end]
+    /// source: bytes sent on each connection before the end of stream [default: without end];
+    /// http: bytes of each body, held in memory [default: a short text]
     #[arg(long, value_name = "SIZE", value_parser = args::size)]
     size: Option<u64>,
 }
@@ -62,12 +69,15 @@ pub enum Mode {
     Source,
     /// Read and discard; close when the peer ends
     Sink,
+    /// Answer requests of HTTP/1.1
+    Http,
 }
 
 /// Serves until SIGTERM or SIGINT, which end it with exit code 0.
 pub fn run(args: Args) -> ExitCode {
-    if args.size.is_some() && args.mode != Mode::Source {
-        eprintln!("--size: only a source has a size (add --mode source, or leave --size out)");
+    if args.size.is_some() && !matches!(args.mode, Mode::Source | Mode::Http) {
+        let way_out = "write --mode source or --mode http, or leave --size out";
+        eprintln!("--size: only a source and an HTTP server have a size ({way_out})");
         return ExitCode::from(2);
     }
     crate::bench::raise_nofile();
@@ -130,6 +140,7 @@ async fn converse(stream: TcpStream, args: &Args) -> io::Result<()> {
         Mode::Echo => echo(stream, args.delay).await,
         Mode::Source => source(stream, args.delay, args.size).await,
         Mode::Sink => sink(stream, args.delay).await,
+        Mode::Http => http::serve(stream, args.delay, args.size).await,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Black-box tests of `ringway backend` and `ringway bench`: the real binary on free ports.
 
+#[path = "tools/http.rs"]
+mod http;
+
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -320,7 +323,7 @@ fn wrong_usage_is_exit_code_2() {
         &["bench", "bulk", "--target", "127.0.0.1:1", "--connections", "1", "--rate", "5"],
         &["bench", "tcp", "--target", "127.0.0.1:1", "--connections", "1", "--size", "0"],
         &["backend", "--listen", "127.0.0.1:0", "--mode", "echo", "--size", "5"],
-        &["backend", "--listen", "127.0.0.1:0", "--mode", "http"],
+        &["backend", "--listen", "127.0.0.1:0", "--mode", "udp"],
     ];
     for arguments in wrong {
         let output = ringway().args(arguments).output().unwrap();
