@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 mod access;
 mod check;
 mod file;
+mod health_check;
 mod json;
 mod near;
 mod pool;
@@ -26,7 +27,8 @@ mod value;
 mod words;
 
 pub use access::Access;
-pub use pool::{Backend, Balance, HealthCheck, Outlier, Pool, SendProxy, WEIGHT_MAX};
+pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
+pub use pool::{Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
 pub use words::Word;
 

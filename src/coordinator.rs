@@ -10,6 +10,7 @@ mod gather;
 mod metrics;
 mod operator;
 mod pools;
+mod probe;
 mod report;
 mod signals;
 mod stats;

@@ -10,6 +10,8 @@ mod failover;
 mod failures;
 #[path = "dialing/health.rs"]
 mod health;
+#[path = "dialing/http_checks.rs"]
+mod http_checks;
 
 use std::{io::Read, net::TcpStream};
 

@@ -3,6 +3,7 @@
 //! Reading goes on after a problem, with the default in the bad value's place, so that all
 //! problems are found at once; the result counts only where none was.
 
+mod health_check;
 mod listener;
 mod pool;
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    Auto, Config, HealthCheck, Listener, Outlier, Pool, Runtime, Word,
+    Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
     units::{duration_text, size_text},
 };
 
@@ -104,13 +104,20 @@ fn outlier(outlier: Option<&Outlier>) -> Value {
 
 fn health_check(check: Option<&HealthCheck>) -> Value {
     let Some(check) = check else { return json!({ "kind": "none" }) };
-    json!({
+    let mut shown = json!({
         "kind": "tcp",
         "interval": duration_text(check.interval),
         "timeout": duration_text(check.timeout),
         "healthy_after": check.healthy_after,
         "unhealthy_after": check.unhealthy_after,
-    })
+    });
+    if let Probe::Http(http) = &check.probe {
+        shown["kind"] = json!("http");
+        shown["path"] = json!(http.path);
+        shown["host"] = json!(http.host.as_deref().unwrap_or_default());
+        shown["expect_status"] = json!(http.expect.to_string());
+    }
+    shown
 }
 
 fn maybe(duration: Option<Duration>) -> String {

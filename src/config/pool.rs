@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use super::HealthCheck;
+
 /// The largest weight of a backend.
 pub const WEIGHT_MAX: u32 = 65_535;
 
@@ -78,30 +80,6 @@ pub enum SendProxy {
     V1,
     /// Version 2, binary.
     V2,
-}
-
-/// How a pool learns that a backend is gone before a client does.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthCheck {
-    /// Positive.
-    pub interval: Duration,
-    /// Positive ("0s" in the file: as long as the interval).
-    pub timeout: Duration,
-    /// Good checks in a row that make a backend healthy. At least 1.
-    pub healthy_after: u32,
-    /// Bad checks in a row that make it unhealthy. At least 1.
-    pub unhealthy_after: u32,
-}
-
-impl Default for HealthCheck {
-    fn default() -> HealthCheck {
-        HealthCheck {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-            healthy_after: 2,
-            unhealthy_after: 3,
-        }
-    }
 }
 
 /// One server of a pool.

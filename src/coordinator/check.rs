@@ -1,14 +1,22 @@
 //! Active health checks: one task per backend, a bounded number at once.
 //!
-//! A TCP check sees that the kernel of the backend's host accepts; a process that is stopped or
-//! stuck still passes it.
+//! What is asked and what a good answer is, `probe` knows; when a backend is out, `health` does.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpSocket, sync::Semaphore, time::Instant};
+use tokio::{sync::Semaphore, time::Instant};
 
-use super::App;
-use crate::{args::cause, config::HealthCheck, health::Series, limits::CHECKS_AT_ONCE_MAX, sock};
+use super::{App, probe::probe};
+use crate::{
+    args::cause,
+    config::{HealthCheck, SendProxy},
+    health::Series,
+    limits::CHECKS_AT_ONCE_MAX,
+    sock,
+};
+
+/// The share of the interval by which a check may come earlier or later.
+const JITTER: f64 = 0.1;
 
 /// Who is checked, and how.
 struct Target {
@@ -17,6 +25,7 @@ struct Target {
     slot: usize,
     address: SocketAddr,
     check: HealthCheck,
+    send_proxy: SendProxy,
 }
 
 /// Starts the checks of every pool that has them.
@@ -26,8 +35,14 @@ pub fn start(app: &Arc<App>) {
     for (pool, config) in pools.all().zip(&app.config.pools) {
         let Some(check) = &config.health_check else { continue };
         for (slot, backend) in pool.backends() {
-            let (pool, name, address) = (pool.name.clone(), backend.name.clone(), backend.address);
-            let target = Target { pool, name, slot, address, check: check.clone() };
+            let target = Target {
+                pool: pool.name.clone(),
+                name: backend.name.clone(),
+                slot,
+                address: backend.address,
+                check: check.clone(),
+                send_proxy: config.send_proxy,
+            };
             let (app, places) = (Arc::clone(app), Arc::clone(&places));
             tokio::spawn(async move { watch(&app, &target, &places).await });
         }
@@ -37,15 +52,17 @@ pub fn start(app: &Arc<App>) {
 async fn watch(app: &App, target: &Target, places: &Semaphore) {
     let Target { pool, name, slot, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
+    let mut first = true;
     let mut next = Instant::now();
     loop {
         tokio::time::sleep_until(next).await;
-        next = Instant::now() + check.interval;
+        let first = std::mem::take(&mut first);
+        next = Instant::now() + pause(check.interval, first, fastrand::f64());
         if app.pools().is_disabled(*slot) {
             continue;
         }
         let Ok(_place) = places.acquire().await else { return };
-        let result = tcp(target.address, check.timeout).await;
+        let result = probe(target.address, check, target.send_proxy).await;
         if result.as_ref().is_err_and(sock::is_shortage) {
             tracing::warn!(pool, backend = name, error = %text(&result), "cannot check");
             continue;
@@ -60,16 +77,24 @@ fn text(result: &io::Result<()>) -> String {
     result.as_ref().err().map_or_else(|| "its checks pass".into(), cause)
 }
 
-/// Connects and resets: a FIN would leave a socket in TIME_WAIT for each check.
-async fn tcp(address: SocketAddr, limit: Duration) -> io::Result<()> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_zero_linger()?;
-    let connected = tokio::time::timeout(limit, socket.connect(address)).await;
-    connected.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}"))
-    })??;
-    Ok(())
+/// How long after a check the next one is due; `chance` is from 0 to 1. Backends are all checked
+/// first at the same moment; from the second check on they spread over the interval, and the jitter
+/// keeps those of many instances from falling into step.
+fn pause(interval: Duration, first: bool, chance: f64) -> Duration {
+    let part = if first { chance } else { 1.0 - JITTER + 2.0 * JITTER * chance };
+    interval.mul_f64(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_spread_over_the_interval_and_then_keep_it_within_a_tenth() {
+        let pause = |first, chance| pause(Duration::from_secs(10), first, chance);
+        assert_eq!((pause(true, 0.0), pause(true, 1.0)), (Duration::ZERO, Duration::from_secs(10)));
+        assert_eq!(pause(false, 0.0), Duration::from_secs(9));
+        assert_eq!(pause(false, 0.5), Duration::from_secs(10));
+        assert_eq!(pause(false, 1.0), Duration::from_secs(11));
+    }
 }

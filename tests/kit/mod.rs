@@ -20,7 +20,7 @@ use std::{
 pub use config::Config;
 pub use peer::{End, Seen};
 pub use proxy::{Folder, Proxy};
-pub use server::{Blackhole, FreePort, Hand, Refusing, Server};
+pub use server::{Blackhole, FreePort, Hand, Refusing, Server, Tool};
 
 /// Everything that has to happen happens within this, on a machine that is busy elsewhere too.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -2,8 +2,9 @@
 //! own hands, and those that answer no dial.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,10 +13,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::net::Shutdown;
+use rustix::{
+    net::Shutdown,
+    process::{Pid, Signal},
+};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{DEADLINE, peer};
+use super::{DEADLINE, peer, proxy::BINARY};
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -139,6 +143,38 @@ impl Hand {
     /// The next connection, if it is there already.
     pub fn try_take(&self) -> Option<TcpStream> {
         self.streams.try_recv().ok()
+    }
+}
+
+/// A process of `ringway backend`; killed when dropped, stopped or not.
+pub struct Tool {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Tool {
+    /// One that serves HTTP.
+    pub fn http() -> Tool {
+        let mut child = Command::new(BINARY)
+            .args(["backend", "--listen", "127.0.0.1:0", "--mode", "http"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("ready backend=").unwrap().parse().unwrap();
+        Tool { address, child }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

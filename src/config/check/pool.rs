@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Taken, unique};
+use super::{Taken, health_check::health_check, unique};
 use crate::config::{
-    Backend, Balance, HealthCheck, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
+    Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
     file::{Entry, Table},
     value::{address, duration, is_name, number, positive, ratio, word},
 };
@@ -70,30 +70,6 @@ fn outlier(mut table: Table<'_>) -> Option<Outlier> {
         max_ejected: table.or("max_ejected", default.max_ejected, |entry| ratio(entry, 1.0)),
     };
     (outlier.consecutive_failures > 0 && !outlier.ejection.is_zero()).then_some(outlier)
-}
-
-/// How a backend is checked.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Tcp,
-    None,
-}
-
-impl Word for Kind {
-    const WORDS: &'static [(&'static str, Self)] = &[("tcp", Kind::Tcp), ("none", Kind::None)];
-}
-
-fn health_check(mut table: Table<'_>) -> Option<HealthCheck> {
-    let default = HealthCheck::default();
-    let kind = table.or("kind", Kind::Tcp, word);
-    let interval = table.or("interval", default.interval, duration);
-    let timeout = table.or("timeout", default.timeout, duration);
-    let count = |entry: &Entry<'_>| number(entry, 1..=u32::MAX);
-    let healthy_after = table.or("healthy_after", default.healthy_after, count);
-    let unhealthy_after = table.or("unhealthy_after", default.unhealthy_after, count);
-    let timeout = if timeout.is_zero() { interval } else { timeout };
-    let check = HealthCheck { interval, timeout, healthy_after, unhealthy_after };
-    (kind == Kind::Tcp && !interval.is_zero()).then_some(check)
 }
 
 fn backend(mut table: Table<'_>, taken: &mut Taken<String>) -> Option<Backend> {
