@@ -21,9 +21,17 @@ type Heads = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// A server that keeps the head of each request and then does as it is told.
 fn asked(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (Server, Heads) {
+    asked_at("127.0.0.1:0", answer)
+}
+
+/// The same, on that address.
+fn asked_at(
+    address: &str,
+    answer: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+) -> (Server, Heads) {
     let heads = Heads::default();
     let kept = Arc::clone(&heads);
-    let server = Server::new(move |mut stream| {
+    let server = Server::at(address.parse().unwrap(), move |mut stream| {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -118,6 +126,25 @@ fn a_check_asks_for_what_is_written() {
             assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
             assert!(head.contains("\r\nuser-agent: ringway/"), "{head}");
         }
+    });
+}
+
+/// 1. The server is on IPv6, and announces its answer before it gives it. 2. The check waits for
+///    the answer, and has named the server as a URL does.
+#[test]
+fn an_interim_answer_is_none_and_an_ipv6_server_has_brackets() {
+    each_driver(|driver| {
+        let (server, heads) = asked_at("[::1]:0", |stream| {
+            let answers = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 500 Broken\r\n\r\n";
+            let _ = stream.write_all(answers);
+        });
+        let health = format!("{FAST}\nexpect_status = \"100-499\"");
+        let proxy = Config::new(driver).health(&health).backend(server.address).start();
+        proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
+        wait_until("the log", || proxy.stderr().contains("status 500, expected 100-499"));
+        let head = String::from_utf8(heads.lock().unwrap()[0].clone()).unwrap().to_lowercase();
+        let host = format!("host: [::1]:{}\r\n", server.address.port());
+        assert!(head.contains(&host), "{head}");
     });
 }
 
