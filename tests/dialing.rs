@@ -4,6 +4,8 @@ mod kit;
 
 #[path = "dialing/balance.rs"]
 mod balance;
+#[path = "dialing/capacity.rs"]
+mod capacity;
 #[path = "dialing/failover.rs"]
 mod failover;
 #[path = "dialing/failures.rs"]
@@ -12,6 +14,8 @@ mod failures;
 mod health;
 #[path = "dialing/http_checks.rs"]
 mod http_checks;
+#[path = "dialing/outlier.rs"]
+mod outlier;
 
 use std::{io::Read, net::TcpStream};
 

@@ -8,6 +8,8 @@ mod admin;
 mod drain;
 #[path = "life/limits.rs"]
 mod limits;
+#[path = "life/operator.rs"]
+mod operator;
 #[path = "life/start.rs"]
 mod start;
 #[path = "life/timeouts.rs"]

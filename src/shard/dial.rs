@@ -39,6 +39,8 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
             pool::first_attempt(shard, pool);
         }
         match dial(shard, conn, &lease).await {
+            // Something else has ended it meanwhile.
+            Ok(()) if conn.ended().is_some() => {}
             Ok(()) => {
                 pool::dialed(shard, &lease);
                 return Ok(lease);

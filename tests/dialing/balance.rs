@@ -1,10 +1,12 @@
 //! Who gets how many.
 
-use std::{collections::BTreeMap, net::TcpStream};
+use std::{collections::BTreeMap, io::Read, net::TcpStream};
+
+use ringway::config::{Balance, Word};
 
 use crate::{
     ask_who,
-    kit::{Config, Server, each_driver},
+    kit::{Config, Proxy, Server, each_driver, pause, peer},
     who_answers,
 };
 
@@ -17,6 +19,14 @@ fn config(driver: &'static str, balance: &str, servers: &[Server], weights: &[u3
     servers.iter().zip(weights).fold(config, |config, (server, weight)| {
         config.backend_with(server.address, &format!("weight = {weight}\n"))
     })
+}
+
+/// The name of the one that answers the client 127.0.0.`client`.
+fn ask_who_from(client: u8, proxy: &Proxy) -> char {
+    let mut stream = peer::connect_from([127, 0, 0, client].into(), proxy.address_of("edge"));
+    let mut name = [0];
+    stream.read_exact(&mut name).unwrap();
+    char::from(name[0])
 }
 
 fn counts(names: impl Iterator<Item = char>) -> BTreeMap<char, u32> {
@@ -101,13 +111,66 @@ fn random_follows_weights() {
 #[test]
 fn weight_0_gets_nothing() {
     each_driver(|driver| {
-        for balance in ["round_robin", "weighted_round_robin", "least_connections", "random"] {
+        for (balance, _) in Balance::WORDS {
             let servers = three();
             let proxy = config(driver, balance, &servers, &[1, 0, 1]).start();
-            let got = counts((0..40).map(|_| ask_who(&proxy)));
+            let got = counts((1..41).map(|client| ask_who_from(client, &proxy)));
             assert_eq!(got.values().sum::<u32>(), 40);
             assert_eq!(servers[1].accepted(), 0, "{balance}");
             assert!(servers[0].accepted() > 0 && servers[2].accepted() > 0, "{balance}");
         }
+    });
+}
+
+/// 1. Two shards, five backends, forty clients with addresses of their own. 2. Each comes back to
+///    the same backend, on whatever shard, and all backends are used. 3. One backend dies: its
+///    clients go elsewhere, all to a place of their own again, and nobody else moves.
+#[test]
+fn maglev_keeps_a_client_with_its_backend() {
+    each_driver(|driver| {
+        let mut servers: Vec<Server> = (b'a'..=b'e').map(Server::named).collect();
+        let base = Config::new(driver).shards(2).pool("balance = \"maglev\"");
+        let proxy = servers.iter().fold(base, |config, s| config.backend(s.address)).start();
+        let ask_all = || (1..=40).map(|client| ask_who_from(client, &proxy)).collect::<String>();
+        let first = ask_all();
+        assert_eq!([ask_all(), ask_all()], [first.clone(), first.clone()]);
+        assert_eq!(counts(first.chars()).len(), 5, "{first}");
+        drop(servers.remove(0));
+        let second = ask_all();
+        assert_eq!([ask_all(), ask_all()], [second.clone(), second.clone()]);
+        for (before, after) in first.chars().zip(second.chars()) {
+            assert!(after != 'a' && (before == 'a' || before == after), "{first} {second}");
+        }
+    });
+}
+
+/// 1. Two backends answer at once, one after 50 ms; nobody has anything in flight. 2. After one
+///    answer of each the slow one gets next to nothing.
+#[test]
+fn peak_ewma_avoids_who_answers_late() {
+    each_driver(|driver| {
+        let slow = Server::new(|mut stream| {
+            pause(std::time::Duration::from_millis(50));
+            let _ = std::io::Write::write_all(&mut stream, b"s");
+        });
+        let (a, b) = (Server::named(b'a'), Server::named(b'b'));
+        let servers = [slow, a, b];
+        let proxy = config(driver, "peak_ewma", &servers, &[1, 1, 1]).start();
+        let got = counts((0..100).map(|_| ask_who(&proxy)));
+        assert!(got.get(&'s').copied().unwrap_or(0) <= 3, "{got:?}");
+    });
+}
+
+/// 1. 64 clients stay, one shard, least connections. 2. One pick was looked at and had no error:
+///    one shard alone sees everything.
+#[test]
+fn the_error_of_least_connections_is_published() {
+    each_driver(|driver| {
+        let servers = three();
+        let proxy = config(driver, "least_connections", &servers, &[1, 1, 1]).start();
+        let _held: Vec<_> = (0..64).map(|_| who_answers(&proxy)).collect();
+        let shard = &proxy.stats().0["shards"][0];
+        assert_eq!(shard["pick_samples_total"], 1);
+        assert_eq!((&shard["pick_error_mean"], &shard["pick_error_max"]), (&0.0.into(), &0.into()));
     });
 }

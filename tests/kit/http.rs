@@ -38,12 +38,26 @@ pub fn get_as(admin: SocketAddr, path: &str, accept: &str) -> Answer {
     get_with(admin, path, &format!("Host: {admin}\r\nAccept: {accept}\r\n"))
 }
 
+/// Asks for a change of `path`.
+pub fn patch(admin: SocketAddr, path: &str, body: &str) -> Answer {
+    let headers = format!("Host: {admin}\r\nContent-Length: {}\r\n", body.len());
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("PATCH {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    read(stream)
+}
+
 /// Asks for `path` with these header lines.
 pub fn get_with(admin: SocketAddr, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
+    read(stream)
+}
+
+fn read(mut stream: TcpStream) -> Answer {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));

@@ -19,7 +19,7 @@ use std::{
 
 pub use config::Config;
 pub use peer::{End, Seen};
-pub use proxy::{Folder, Proxy};
+pub use proxy::{Folder, Proxy, Stats};
 pub use server::{Blackhole, FreePort, Hand, Refusing, Server, Tool};
 
 /// Everything that has to happen happens within this, on a machine that is busy elsewhere too.

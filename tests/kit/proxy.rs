@@ -184,6 +184,11 @@ impl Proxy {
         http::get(self.admin, path)
     }
 
+    /// Asks for a change of a backend of the pool `web`.
+    pub fn change(&self, backend: &str, body: &str) -> http::Answer {
+        http::patch(self.admin, &format!("/pools/web/backends/{backend}"), body)
+    }
+
     pub fn stats(&self) -> Stats {
         Stats(self.get("/stats").json())
     }
