@@ -1,11 +1,12 @@
-//! The only door between the coordinator and the shards.
+//! The only door between the coordinator and the shards, and between one shard and another.
 //!
 //! Down go the immutable [`Plan`], the [`Roster`] of each pool and the phase of the process; up
 //! come counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes
-//! plain memory, and the one queue (histograms in exchange) holds one set and is tried, never
-//! awaited.
+//! plain memory, and the queues (histograms in exchange; fresh connections from shard to shard) are
+//! bounded and tried, never awaited.
 
 mod boards;
+mod inbox;
 mod plan;
 mod roster;
 mod words;
@@ -15,8 +16,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub use self::{
     boards::{
         BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
-        PickError, PoolBoard, ShardBoard, ShardState,
+        PickError, PoolBoard, Seat, ShardBoard, ShardState,
     },
+    inbox::{Fresh, Inbox},
     plan::{Access, Balance, Listener, Plan, Pool, SendProxy, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
@@ -72,12 +74,12 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// A bridge for shards on `cpus` (`None`: not pinned). `gates` has one gate per listener.
-    pub fn new(plan: Plan, gates: Gates, cpus: &[Option<usize>]) -> Self {
+    /// A bridge for a shard on each of `seats`. `gates` has one gate per listener.
+    pub fn new(plan: Plan, gates: Gates, seats: Vec<Seat>) -> Self {
         Bridge {
             rosters: plan.pools.iter().map(|_| RosterCell::default()).collect(),
             gates,
-            boards: Boards::new(&plan, cpus),
+            boards: Boards::new(&plan, seats),
             phase: AtomicU8::new(Phase::Running as u8),
             plan,
         }
@@ -93,8 +95,19 @@ impl Bridge {
         }
     }
 
-    /// Moves forward; ring the shards' bells afterwards.
+    /// Moves forward and tells the shards.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+        self.ring_all();
+    }
+
+    /// Rings every shard's bell.
+    pub fn ring_all(&self) {
+        self.boards.shards.iter().for_each(|shard| shard.bell.ring());
+    }
+
+    /// True once no shard accepts, so that none can leave another one a connection.
+    pub fn all_stopped(&self) -> bool {
+        self.boards.shards.iter().all(|shard| shard.state() >= ShardState::Stopped)
     }
 }

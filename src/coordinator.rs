@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     limits::Limits,
     log::LostLines,
-    rt::{Bell, Choice},
+    rt::Choice,
 };
 
 /// What the coordinator is given to start with.
@@ -46,8 +46,6 @@ pub struct Setup {
     pub limits: Limits,
     /// Every backend; its rosters are published.
     pub pools: Pools,
-    /// One per shard.
-    pub bells: Vec<Bell>,
     /// From [`bind_admin`].
     pub admin: net::TcpListener,
     /// The addresses each listener is bound to, in the order of the plan.
@@ -62,7 +60,6 @@ struct App {
     bridge: &'static Bridge,
     driver: Choice,
     limits: Limits,
-    bells: Vec<Bell>,
     bound: Vec<Vec<SocketAddr>>,
     lost_lines: LostLines,
     started: Instant,
@@ -71,12 +68,6 @@ struct App {
 }
 
 impl App {
-    /// Moves the process forward in its life and tells the shards.
-    fn advance(&self, phase: Phase) {
-        self.bridge.advance(phase);
-        self.bells.iter().for_each(Bell::ring);
-    }
-
     /// Every backend. Not held across a wait; this thread is the only one that asks.
     fn pools(&self) -> MutexGuard<'_, Pools> {
         self.pools.lock().expect("nobody panics holding it")
@@ -119,7 +110,6 @@ pub fn run(setup: Setup) -> io::Result<()> {
             bridge: setup.bridge,
             driver: setup.driver,
             limits: setup.limits,
-            bells: setup.bells,
             bound: setup.bound,
             lost_lines: setup.lost_lines,
             started: Instant::now(),
@@ -161,17 +151,17 @@ fn announce(app: &App, admin: SocketAddr) {
 async fn drain(app: &App, signals: &mut signals::Signals) {
     let runtime = &app.config.runtime;
     tracing::info!(delay = ?runtime.drain_delay, timeout = ?runtime.drain_timeout, "draining");
-    app.advance(Phase::Leaving);
+    app.bridge.advance(Phase::Leaving);
     let finish = async {
         tokio::time::sleep(runtime.drain_delay).await;
-        app.advance(Phase::Draining);
+        app.bridge.advance(Phase::Draining);
         let _ = tokio::time::timeout(runtime.drain_timeout, until_drained(app)).await;
     };
     tokio::select! {
         () = finish => {}
         () = signals.stop_asked() => tracing::warn!("second signal: cutting what is left"),
     }
-    app.advance(Phase::Cutting);
+    app.bridge.advance(Phase::Cutting);
     let in_time = tokio::time::timeout(CUT_MAX, until_drained(app)).await.is_ok();
     gather::gather(app);
     report::totals(app, in_time);

@@ -23,7 +23,8 @@
 //! 1. [`cli`] is the command line; [`run`] goes from a file to a serving process.
 //! 2. [`config`] is the meaning of the file, and every sentence that is said when it is wrong;
 //!    [`limits`] is what of it fits this host.
-//! 3. [`bridge`] is the only door between the two planes: what goes down, what comes up, and the
+//! 3. [`bridge`] is the only door between the two planes, and between shards: what goes down, what
+//!    comes up, fresh connections that one shard leaves to another, and the
 //!    closed sets of words (why a connection ended, why a dial failed).
 //! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, pick, dial, relay,
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.

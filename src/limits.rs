@@ -6,6 +6,7 @@
 //! | descriptors | accepting pauses, queued clients are reset, counted |
 //! | pipes of a shard | the direction copies, counted in `pipes_dry_total` |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
+//! | connections handed from shard to shard that wait | the one who accepted it keeps it |
 //! | admin connections | the next one waits in the listen queue |
 //! | health checks at once | the next one waits |
 //! | log lines waiting to be written | the newest is dropped, counted |
@@ -38,6 +39,10 @@ pub const PIPES_PER_SHARD_MAX: u32 = 256;
 
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// Fresh connections that may wait for one shard: what another one takes in a turn. More than that
+/// would say that the receiver does not get to run, and then it is no place to hand work to.
+pub const HANDED_WAITING_MAX: usize = ACCEPTS_PER_TURN;
 
 /// Connections the sweep looks at before others get a turn.
 pub const SWEEP_PER_TURN: usize = 1024;

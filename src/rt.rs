@@ -21,10 +21,9 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -49,7 +48,7 @@ const WAKES_PER_RING: usize = 1;
 /// What a shard's thread keeps for its runtime.
 struct Local {
     driver: Driver,
-    doorbell: Rc<OwnedFd>,
+    bell: &'static Bell,
     /// Tasks that gave up the rest of their turn.
     waiting: RefCell<VecDeque<Waker>>,
     /// True exactly when we have rung for them and the bell is not answered yet.
@@ -61,12 +60,12 @@ struct Local {
 }
 
 impl Local {
-    /// Rings our own doorbell if somebody waits for a turn.
+    /// Rings our own bell if somebody waits for a turn.
     fn ring_for_waiting(&self) {
         if self.waiting.borrow().is_empty() || self.rung.replace(true) {
             return;
         }
-        let _ = rustix::io::write(&*self.doorbell, &1u64.to_ne_bytes());
+        self.bell.ring();
     }
 }
 
@@ -82,6 +81,8 @@ fn local() -> Rc<Local> {
 pub struct Setup {
     /// Which kernel interface to use; [`choose`] has probed it.
     pub driver: Driver,
+    /// What wakes this shard.
+    pub bell: &'static Bell,
     /// How full this shard's pools are, for everybody to read.
     pub meters: &'static Meters,
     /// Pipes this shard may open.
@@ -91,32 +92,34 @@ pub struct Setup {
 }
 
 /// Wakes a shard from another thread.
-#[derive(Clone, Debug)]
-pub struct Bell(Arc<OwnedFd>);
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
 
 impl Bell {
+    /// A bell for a shard that may not run yet; what is rung before is answered then.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new() -> io::Result<Bell> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Bell(rustix::event::eventfd(0, flags)?))
+    }
+
     /// Rings; never blocks (an eventfd that is full has rung already).
     pub fn ring(&self) {
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
-/// Runs a shard's tasks on this thread until the task that `main` makes of its bell is done.
+/// Runs a shard's tasks on this thread until `main` is done.
 /// Somebody has to [`answer_bell`], or no [`turn`] ever ends.
 ///
 /// # Errors
-/// The driver or the doorbell could not be made.
-pub fn run<M, F>(setup: Setup, main: M) -> io::Result<()>
-where
-    M: FnOnce(Bell) -> F,
-    F: Future<Output = ()> + 'static,
-{
-    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    let doorbell = rustix::event::eventfd(0, flags)?;
-    let bell = Bell(Arc::new(doorbell.try_clone()?));
+/// The driver could not be made, or no descriptor is left.
+pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
     let here = Rc::new(Local {
         driver: setup.driver,
-        doorbell: Rc::new(doorbell),
+        bell: setup.bell,
         waiting: RefCell::default(),
         rung: Cell::new(false),
         meter: meter::TurnMeter::new(setup.meters),
@@ -125,7 +128,6 @@ where
         sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&here)));
-    let main = main(bell);
     driver::block_on(setup.driver, async move {
         let done = spawn(main);
         let mut done = pin!(done);
@@ -183,7 +185,7 @@ pub fn turn_number() -> u64 {
 ///
 /// A task that woke itself would go to the front of the engine's queue and starve the shard, timers
 /// included. So the waker goes to a list, and where the list is not empty when a turn runs dry the
-/// shard rings its own doorbell.
+/// shard rings its own bell.
 pub async fn turn() {
     let here = local();
     let mut listed = false;
@@ -198,14 +200,14 @@ pub async fn turn() {
     .await;
 }
 
-/// From now on answers the doorbell: gives the tasks that wait the longest their turn back, then
-/// calls `on_ring`.
+/// From now on answers the bell: gives the tasks that wait the longest their turn back, then calls
+/// `on_ring`.
 ///
 /// # Errors
-/// The doorbell could not be registered.
+/// The bell could not be registered.
 pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
     let here = local();
-    let doorbell = Socket::adopt(here.doorbell.as_fd().try_clone_to_owned()?)?;
+    let doorbell = Socket::adopt(here.bell.0.try_clone()?)?;
     drop(spawn(async move {
         loop {
             doorbell.readable().await;

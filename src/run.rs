@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     args::cause,
-    bridge::{Bridge, Gates, Plan},
+    bridge::{Bridge, Gates, Plan, Seat},
     config::{self, Config, Driver as DriverWish},
     coordinator::{self, Pools},
     counter::Gate,
@@ -84,19 +84,18 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         runtime: Gate::new(limits.max_connections),
         listeners: gates(&config, limits.max_connections),
     };
-    let cpus = cpus(&config, limits.shards);
+    let seats = seats(&config, limits.shards).map_err(|error| cause(&error))?;
     // For the life of the process: shards never end before it does.
-    let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, &cpus)));
+    let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, seats)));
     // Before a shard accepts: it would find nobody to pick.
     let pools = Pools::new(&config, bridge);
-    let bells = start_shards(&config, bridge, &driver, &limits, sockets.per_shard)?;
+    start_shards(&config, bridge, &driver, &limits, sockets.per_shard)?;
     let setup = coordinator::Setup {
         config,
         bridge,
         driver,
         limits,
         pools,
-        bells,
         admin,
         bound: sockets.bound,
         lost_lines,
@@ -118,13 +117,14 @@ fn gates(config: &Config, most: u32) -> Vec<Gate> {
     config.listeners.iter().map(|l| Gate::new(places(l))).collect()
 }
 
-/// The CPU of each shard, within the affinity mask; `None` when shards are not pinned.
-fn cpus(config: &Config, shards: usize) -> Vec<Option<usize>> {
+/// A bell for each shard, and its CPU within the affinity mask when shards are pinned.
+fn seats(config: &Config, shards: usize) -> io::Result<Vec<Seat>> {
     let usable = match config.runtime.pin_cpus {
         true => core_affinity::get_core_ids().unwrap_or_default(),
         false => Vec::new(),
     };
-    (0..shards).map(|shard| usable.get(shard % usable.len().max(1)).map(|cpu| cpu.id)).collect()
+    let cpu = |shard: usize| usable.get(shard % usable.len().max(1)).map(|cpu| cpu.id);
+    (0..shards).map(|shard| Ok(Seat { cpu: cpu(shard), bell: Bell::new()? })).collect()
 }
 
 struct Sockets {
@@ -187,8 +187,8 @@ fn start_shards(
     driver: &Choice,
     limits: &Limits,
     sockets: Vec<Vec<(usize, OwnedFd)>>,
-) -> Result<Vec<Bell>, String> {
-    let started: Vec<Receiver<Result<Bell, String>>> = sockets
+) -> Result<(), String> {
+    let started: Vec<Receiver<Result<(), String>>> = sockets
         .into_iter()
         .enumerate()
         .map(|(id, listeners)| {
@@ -203,20 +203,20 @@ fn start_shards(
             start_shard(setup)
         })
         .collect();
-    let bell = |(id, started): (usize, Receiver<Result<Bell, String>>)| {
+    let answer = |(id, started): (usize, Receiver<Result<(), String>>)| {
         let answer = started.recv().unwrap_or_else(|_| Err("it ended at once".into()));
         answer.map_err(|error| format!("cannot start shard {id}: {error}"))
     };
-    started.into_iter().enumerate().map(bell).collect()
+    started.into_iter().enumerate().try_for_each(answer)
 }
 
-fn start_shard(setup: shard::Setup) -> Receiver<Result<Bell, String>> {
+fn start_shard(setup: shard::Setup) -> Receiver<Result<(), String>> {
     let (tell, started) = mpsc::channel();
     let (serving, failed) = (tell.clone(), tell);
     let name = format!("ringway-shard-{}", setup.id);
     let body = move || {
         // The receiver is gone once the shard has started; nobody is left to tell then.
-        let on_start = move |started: io::Result<Bell>| {
+        let on_start = move |started: io::Result<()>| {
             let _ = serving.send(started.map_err(|error| cause(&error)));
         };
         if let Err(error) = shard::run(setup, on_start) {

@@ -1,7 +1,8 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
 //! A connection goes through the files of this folder in this order: `accept`, `pick`,
-//! `dial`, `relay`, `record`. Nothing here blocks, locks, allocates per message or waits for
+//! `dial`, `relay`, `record`. Between accept and pick `handover` may leave it to another shard, if
+//! `place` says so. Nothing here blocks, locks, allocates per message or waits for
 //! the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
@@ -9,7 +10,9 @@ mod budget;
 mod conn;
 mod dial;
 mod drain;
+mod handover;
 pub mod pick;
+mod place;
 mod pool;
 mod record;
 mod relay;
@@ -29,7 +32,7 @@ use slab::Slab;
 use self::{accept::Admission, conn::Conn, pool::Pool, record::Outcome};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
-    rt::{self, Bell, Driver, Socket},
+    rt::{self, Driver, Socket},
 };
 
 /// What a shard is given to start with.
@@ -60,6 +63,8 @@ pub struct Shard {
     histograms: RefCell<Box<Histograms>>,
     /// True exactly when something was recorded since the last exchange.
     recorded: Cell<bool>,
+    /// The loads of all shards, as of the last judgement; kept so that judging allocates nothing.
+    loads: RefCell<Vec<u32>>,
     /// Given up to refuse a client when no descriptor is left.
     spare: RefCell<Option<OwnedFd>>,
     /// Each with the index of its listener; empty once the shard has stopped accepting.
@@ -69,12 +74,12 @@ pub struct Shard {
     ticked: Cell<Instant>,
 }
 
-/// Runs a shard on the calling thread until the process ends. `on_start` gets its bell once it
-/// accepts, or why it cannot.
+/// Runs a shard on the calling thread until the process ends. `on_start` is told once it accepts, or
+/// why it cannot.
 ///
 /// # Errors
 /// The runtime could not be made.
-pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<Bell>) + 'static) -> io::Result<()> {
+pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<()>) + 'static) -> io::Result<()> {
     if let Some(cpu) = setup.bridge.boards.shards[setup.id].cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     }
@@ -82,18 +87,19 @@ pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<Bell>) + 'static) -> i
     board.tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
     let runtime = rt::Setup {
         driver: setup.driver,
+        bell: &board.bell,
         meters: board.meters,
         pipes_max: setup.pipes_max,
         pipe_size: setup.pipe_size,
     };
-    rt::run(runtime, |bell| async move {
+    rt::run(runtime, async move {
         let shard = Rc::new(Shard::new(setup.id, setup.bridge));
         let follower = Rc::clone(&shard);
         let started = rt::answer_bell(move || drain::follow(&follower))
             .and_then(|()| shard.listen(setup.listeners));
         let state = if started.is_ok() { ShardState::Serving } else { ShardState::Failed };
         shard.board().set_state(state);
-        on_start(started.map(|()| bell));
+        on_start(started);
         sweep::run(shard).await;
     })
 }
@@ -112,6 +118,7 @@ async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admiss
         }
     };
     shard.table.borrow_mut().remove(place);
+    shard.publish_load(0);
     drop(conn);
     drop(lease);
     record::finish(&shard, outcome);
@@ -130,6 +137,7 @@ impl Shard {
             table: RefCell::default(),
             histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan))),
             recorded: Cell::new(false),
+            loads: RefCell::default(),
             spare: RefCell::new(accept::spare().ok()),
             listening: RefCell::default(),
             clock: Cell::default(),
@@ -138,6 +146,7 @@ impl Shard {
     }
 
     fn listen(self: &Rc<Self>, listeners: Vec<(usize, OwnedFd)>) -> io::Result<()> {
+        self.publish_load(0);
         for (listener, fd) in listeners {
             let socket = Socket::adopt(fd)?;
             self.listening.borrow_mut().push((listener, socket.clone()));
@@ -148,6 +157,12 @@ impl Shard {
 
     fn board(&self) -> &'static ShardBoard {
         &self.bridge.boards.shards[self.id]
+    }
+
+    /// Tells the other shards how many connections we have, with those `in_hand` that are not in
+    /// the table yet.
+    fn publish_load(&self, in_hand: usize) {
+        self.board().inbox.publish(self.table.borrow().len() + in_hand);
     }
 
     /// Milliseconds that the shard has run, as of the last tick.

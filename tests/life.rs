@@ -10,14 +10,19 @@ mod drain;
 mod limits;
 #[path = "life/operator.rs"]
 mod operator;
+#[path = "life/spread.rs"]
+mod spread;
 #[path = "life/start.rs"]
 mod start;
 #[path = "life/timeouts.rs"]
 mod timeouts;
 
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+};
 
-use kit::{Hand, Proxy, peer};
+use kit::{End, Hand, Proxy, peer};
 
 /// Both ends of a relayed connection that has carried something.
 fn settled_pair(proxy: &Proxy, hand: &Hand) -> (TcpStream, TcpStream) {
@@ -38,4 +43,15 @@ fn refuses(address: SocketAddr) -> bool {
         }
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
     }
+}
+
+/// True when the echo came back and the end after it. A client whose handshake the kernel finished
+/// between the last accept and the close of the listener is reset before anything is read.
+fn served_or_never_accepted(stream: &mut TcpStream) -> bool {
+    if stream.write_all(b"x").is_err() || !peer::answers(stream) {
+        return false;
+    }
+    peer::finish(stream);
+    assert_eq!(peer::end_of(stream), End::Fin);
+    true
 }

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 
 use super::{
-    Plan,
+    Inbox, Plan,
     words::{Direction, EndReason, Failure, Path, Refusal},
 };
 use crate::{
@@ -255,17 +255,28 @@ impl BackendLatency {
 }
 
 /// Where a shard is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ShardState {
     /// Its thread may not run yet.
     Starting,
     /// Its listeners accept.
     Serving,
-    /// No listener and no connection left.
+    /// It accepts no more and hands nothing over.
+    Stopped,
+    /// No connection left, and none can come.
     Done,
     /// Could not start; the reason is in the log.
     Failed,
+}
+
+/// What a shard is given before it exists.
+#[derive(Debug)]
+pub struct Seat {
+    /// The CPU to pin it to; `None`: it is not pinned.
+    pub cpu: Option<usize>,
+    /// Made before any shard accepts: they ring each other's.
+    pub bell: rt::Bell,
 }
 
 /// One shard's side of the bridge.
@@ -273,6 +284,8 @@ pub enum ShardState {
 pub struct ShardBoard {
     /// The CPU it is pinned to, if it is.
     pub cpu: Option<usize>,
+    /// Wakes it, from any thread.
+    pub bell: rt::Bell,
     /// Its kernel thread, for reading its CPU time; 0 before it runs.
     pub tid: AtomicU32,
     state: AtomicU8,
@@ -288,6 +301,10 @@ pub struct ShardBoard {
     pub meters: &'static rt::Meters,
     /// Pauses of accepting because no descriptor was left.
     pub accept_pauses: Counter,
+    /// Connections that it accepted and left to another shard.
+    pub handed_off: Counter,
+    /// Where others leave theirs.
+    pub inbox: Inbox,
     /// Empty histograms on their way down; room for one.
     pub fresh: ArrayQueue<Box<Histograms>>,
     /// Histograms with values on their way up; room for one.
@@ -295,9 +312,10 @@ pub struct ShardBoard {
 }
 
 impl ShardBoard {
-    fn new(plan: &Plan, cpu: Option<usize>) -> Self {
+    fn new(plan: &Plan, seat: Seat) -> Self {
         ShardBoard {
-            cpu,
+            cpu: seat.cpu,
+            bell: seat.bell,
             tid: AtomicU32::new(0),
             state: AtomicU8::new(ShardState::Starting as u8),
             listeners: plan.listeners.iter().map(|_| CachePadded::default()).collect(),
@@ -307,6 +325,8 @@ impl ShardBoard {
             // One per shard for the life of the process: the runtime under it outlives any plan.
             meters: Box::leak(Box::default()),
             accept_pauses: Counter::default(),
+            handed_off: Counter::default(),
+            inbox: Inbox::new(),
             fresh: ArrayQueue::new(1),
             filled: ArrayQueue::new(1),
         }
@@ -314,17 +334,18 @@ impl ShardBoard {
 
     /// Where this shard is in its life.
     pub fn state(&self) -> ShardState {
-        match self.state.load(Relaxed) {
+        match self.state.load(Acquire) {
             0 => ShardState::Starting,
             1 => ShardState::Serving,
-            2 => ShardState::Done,
+            2 => ShardState::Stopped,
+            3 => ShardState::Done,
             _ => ShardState::Failed,
         }
     }
 
     /// Told by the shard itself.
     pub fn set_state(&self, state: ShardState) {
-        self.state.store(state as u8, Relaxed);
+        self.state.store(state as u8, Release);
     }
 
     /// Connections open now on this shard.
@@ -352,11 +373,11 @@ pub struct Boards {
 }
 
 impl Boards {
-    /// Boards for `cpus.len()` shards.
-    pub fn new(plan: &Plan, cpus: &[Option<usize>]) -> Self {
+    /// Boards for a shard on each of `seats`.
+    pub fn new(plan: &Plan, seats: Vec<Seat>) -> Self {
         Boards {
-            shards: cpus.iter().map(|cpu| ShardBoard::new(plan, *cpu)).collect(),
-            in_flight: InFlight::new(cpus.len(), plan.slots),
+            in_flight: InFlight::new(seats.len(), plan.slots),
+            shards: seats.into_iter().map(|seat| ShardBoard::new(plan, seat)).collect(),
         }
     }
 }

@@ -191,7 +191,7 @@ fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Re
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 13] = [
+const SHARD_METRICS: [ShardMetric; 14] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
@@ -221,6 +221,9 @@ const SHARD_METRICS: [ShardMetric; 13] = [
     }),
     ("shard_pick_error_max", "Connections above the least busy backend, at most", false, |s| {
         s.pick_error.max.get() as f64
+    }),
+    ("shard_handed_off", "Connections accepted and left to another shard", true, |s| {
+        s.handed_off.get() as f64
     }),
     ("shard_accepted", "Connections accepted", true, |s| {
         s.listeners.iter().map(|l| l.accepted.get()).sum::<u64>() as f64

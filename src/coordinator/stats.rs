@@ -137,6 +137,7 @@ fn shards(app: &App) -> Vec<Value> {
             "cpu": shard.cpu,
             "connections_active": shard.active(),
             "accepted_total": shard.listeners.iter().map(|l| l.accepted.get()).sum::<u64>(),
+            "handed_off_total": shard.handed_off.get(),
             "accept_pauses_total": shard.accept_pauses.get(),
             "busy_ratio": gathered.busy[id].ratio(),
             "pick_error_mean": pick_error_mean(&shard.pick_error),

@@ -1,12 +1,16 @@
 //! Takes a client or refuses it.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use rustix::{fd::OwnedFd, io::Errno};
 
-use super::{Shard, conn::Conn, record, serve};
+use super::{Shard, conn::Conn, handover, record, serve};
 use crate::{
-    bridge::{Phase, Refusal},
+    bridge::{Fresh, Phase, Refusal},
     limits::ACCEPTS_PER_TURN,
     rt::{self, Socket},
     sock,
@@ -55,7 +59,11 @@ pub fn take_all(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
 fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize) -> Queue {
     for _ in 0..most {
         match socket.accept() {
-            Ok((fd, client)) => admit(shard, listener, fd, client),
+            Ok((fd, client)) => {
+                let accepted_at = Instant::now();
+                let fresh = Fresh { fd, client, listener, accepted_at, hops: 0 };
+                handover::settle(shard, fresh);
+            }
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return Queue::NoDescriptor;
@@ -71,7 +79,8 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
 
 /// Starts serving an accepted connection, or resets it: its network is not wanted here, or a limit
 /// is reached.
-fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd, address: SocketAddr) {
+pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
+    let Fresh { fd, client: address, listener, accepted_at, .. } = fresh;
     shard.board().listeners[listener].accepted.add(1);
     // First of all: a client that is not wanted takes no place from one that is.
     if !shard.bridge.plan.listeners[listener].access.admits(address.ip()) {
@@ -87,7 +96,8 @@ fn admit(shard: &Rc<Shard>, listener: usize, fd: OwnedFd, address: SocketAddr) {
         // the client sees a FIN; a reset only if it had sent something.
         Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
     };
-    let conn = Rc::new(Conn::new(client, address, listener, shard.clock_ms()));
+    let conn = Conn::new(client, address, listener, accepted_at, shard.clock_ms());
+    let conn = Rc::new(conn);
     let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
     drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
 }

@@ -61,16 +61,21 @@ pub enum Phase {
 }
 
 impl Conn {
-    /// A client that was just accepted.
-    pub fn new(client: Socket, client_address: SocketAddr, listener: usize, now_ms: u64) -> Self {
-        let now = Instant::now();
+    /// A client that gets its place on this shard now.
+    pub fn new(
+        client: Socket,
+        client_address: SocketAddr,
+        listener: usize,
+        accepted_at: Instant,
+        now_ms: u64,
+    ) -> Self {
         Conn {
             client,
             client_address,
             server: RefCell::new(None),
             listener,
-            accepted_at: now,
-            established_at: Cell::new(now),
+            accepted_at,
+            established_at: Cell::new(accepted_at),
             phase: Cell::new(Phase::Dialing),
             end: Cell::new(None),
             first_fin: Cell::new(None),

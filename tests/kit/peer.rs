@@ -99,6 +99,11 @@ pub fn expect(stream: &mut TcpStream, message: &[u8]) {
     assert_eq!(got, message);
 }
 
+/// Whether a byte comes; false when the connection ends instead.
+pub fn answers(stream: &mut TcpStream) -> bool {
+    stream.read_exact(&mut [0]).is_ok()
+}
+
 /// Reads to the end.
 pub fn read_to_end(stream: &mut TcpStream) -> Seen {
     read_ragged(stream, &mut |_| 64 * 1024)

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::{
     kit::{Blackhole, Config, End, Hand, Proxy, Server, each_driver, peer, wait_until},
-    refuses, settled_pair,
+    refuses, served_or_never_accepted, settled_pair,
 };
 
 fn proxy(driver: &'static str, hand: &Hand, runtime: &str) -> Proxy {
@@ -224,16 +224,4 @@ fn no_accepted_client_is_lost_by_a_drain_under_traffic() {
         assert_eq!(proxy.wait_exit().code(), Some(0));
         assert_last_words(&mut proxy, &format!("\"client_fin\":{served}}}"));
     });
-}
-
-/// True when the echo came back and the end after it. A client whose handshake the kernel finished
-/// between the last accept and the close of the listener is reset before anything is read.
-fn served_or_never_accepted(stream: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    if stream.write_all(b"x").is_err() || std::io::Read::read_exact(stream, &mut byte).is_err() {
-        return false;
-    }
-    peer::finish(stream);
-    assert_eq!(peer::end_of(stream), End::Fin);
-    true
 }
