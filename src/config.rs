@@ -1,6 +1,7 @@
 //! The configuration in force: meaning, already checked. A [`Config`] cannot be wrong.
 //!
-//! This room refuses to know the host: what does not fit this machine is `limits`' to say. In
+//! This room refuses to know the host, but for the file that a key names (`token`): what does not
+//! fit this machine is `limits`' to say. In
 //! reading order: this page (meaning), `file` (the text and its positions), `value` (the forms a
 //! value can have), `check` (the rules), `problem` (what is said when they are broken).
 
@@ -22,6 +23,7 @@ mod json;
 mod near;
 mod pool;
 mod problem;
+mod token;
 mod units;
 mod value;
 mod words;
@@ -30,6 +32,7 @@ pub use access::Access;
 pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
 pub use pool::{Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
+pub use token::Token;
 pub use words::Word;
 
 /// Tens of thousands of backends fit; what is larger is not a configuration.
@@ -77,7 +80,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     let found = problem::Found::default();
     let tables = file::tables(text, &found);
     let parts = if found.is_empty() {
-        Some(check::parts(file::Table::root(&tables, &found)))
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Some(check::parts(file::Table::root(&tables, &found), folder))
     } else {
         None
     };
@@ -173,13 +177,15 @@ pub enum Driver {
 /// The admin endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// A loopback address.
+    /// A loopback address where there is no token.
     pub listen: SocketAddr,
+    /// Needed for every change, and for most requests from other hosts.
+    pub token: Option<Token>,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)) }
+        Admin { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)), token: None }
     }
 }
 

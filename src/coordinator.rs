@@ -4,6 +4,7 @@
 //! It owns no connection and touches no byte of traffic. If it stalls, traffic goes on; it runs on
 //! the main thread, so when it returns the process ends.
 
+mod access;
 mod admin;
 mod check;
 mod gather;
@@ -138,6 +139,10 @@ fn announce(app: &App, admin: SocketAddr) {
         digest = app.config.digest,
         "serving"
     );
+    if let Some(token) = app.config.admin.token.as_ref().filter(|token| token.exposed) {
+        let file = token.file.display();
+        tracing::warn!(%file, "others than its owner may read the token file (chmod 600)");
+    }
     let mut line = format!("ready admin={admin}");
     for (listener, bound) in app.bridge.plan.listeners.iter().zip(&app.bound) {
         let addresses: Vec<String> = bound.iter().map(SocketAddr::to_string).collect();

@@ -63,7 +63,7 @@ pub struct Shard {
     histograms: RefCell<Box<Histograms>>,
     /// True exactly when something was recorded since the last exchange.
     recorded: Cell<bool>,
-    /// The loads of all shards, as of the last judgement; kept so that judging allocates nothing.
+    /// The loads of all shards at the last judgement; kept so that judging allocates nothing.
     loads: RefCell<Vec<u32>>,
     /// Given up to refuse a client when no descriptor is left.
     spare: RefCell<Option<OwnedFd>>,
@@ -74,8 +74,8 @@ pub struct Shard {
     ticked: Cell<Instant>,
 }
 
-/// Runs a shard on the calling thread until the process ends. `on_start` is told once it accepts, or
-/// why it cannot.
+/// Runs a shard on the calling thread until the process ends. `on_start` is told once it accepts,
+/// or why it cannot.
 ///
 /// # Errors
 /// The runtime could not be made.

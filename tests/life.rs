@@ -2,6 +2,8 @@
 
 mod kit;
 
+#[path = "life/access.rs"]
+mod access;
 #[path = "life/admin.rs"]
 mod admin;
 #[path = "life/drain.rs"]

@@ -7,7 +7,7 @@ mod health_check;
 mod listener;
 mod pool;
 
-use std::{collections::HashMap, hash::Hash, net::SocketAddr};
+use std::{collections::HashMap, hash::Hash, net::SocketAddr, path::Path};
 
 use self::{
     listener::{ListenersSeen, listener},
@@ -16,6 +16,7 @@ use self::{
 use super::{
     Admin, Auto, Listener, Log, Pool, Runtime,
     file::{Entry, Table},
+    token::token,
     value::{address, auto, boolean, duration, maybe, name, size, word},
 };
 
@@ -33,11 +34,11 @@ pub(super) struct Parts {
     pub(super) pools: Vec<Pool>,
 }
 
-/// Reads the whole file; the parts are whole only where nothing was reported.
-pub(super) fn parts(mut root: Table<'_>) -> Parts {
+/// Reads the whole file, which is in `folder`; the parts are whole only where nothing was reported.
+pub(super) fn parts(mut root: Table<'_>, folder: &Path) -> Parts {
     let runtime = runtime(root.table("runtime"));
     let mut addresses = Taken::new();
-    let admin = admin(root.table("admin"), &mut addresses);
+    let admin = admin(root.table("admin"), folder, &mut addresses);
     let log = log(root.table("log"));
     let listeners = root.need_tables("listener");
     let pools = root.tables("pool");
@@ -97,17 +98,18 @@ fn pipe_size(entry: &Entry<'_>) -> Option<u32> {
         .or_else(|| entry.refuse("not a power of two from 4KiB to 1MiB (for example \"256KiB\")"))
 }
 
-fn admin(mut table: Table<'_>, addresses: &mut Taken<SocketAddr>) -> Admin {
+fn admin(mut table: Table<'_>, folder: &Path, addresses: &mut Taken<SocketAddr>) -> Admin {
     let default = Admin::default();
     // A listener on the default address clashes as much as one on a written address.
     addresses.0.insert(default.listen, "the default of admin.listen".into());
+    let token_file = table.get("token_file");
+    let has_token = token_file.is_some();
     let listen = table.or("listen", default.listen, |entry| {
         addresses.0.clear();
         let listen = address(entry)?;
-        if !listen.ip().to_canonical().is_loopback() {
+        if !has_token && !listen.ip().to_canonical().is_loopback() {
             return entry.refuse(
-                "not a loopback address (other addresses need a token file, which this version \
-                 does not have; write \"127.0.0.1:PORT\")",
+                "not a loopback address (write \"127.0.0.1:PORT\", or a token_file for the others)",
             );
         }
         if listen.port() != 0 {
@@ -115,7 +117,7 @@ fn admin(mut table: Table<'_>, addresses: &mut Taken<SocketAddr>) -> Admin {
         }
         Some(listen)
     });
-    Admin { listen }
+    Admin { listen, token: token_file.and_then(|entry| token(&entry, folder)) }
 }
 
 fn log(mut table: Table<'_>) -> Log {

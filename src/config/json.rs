@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
+    Admin, Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
     units::{duration_text, size_text},
 };
 
@@ -17,7 +17,7 @@ impl Config {
         let listeners: Vec<Value> = self.listeners.iter().map(|l| listener(l, self)).collect();
         json!({
             "runtime": runtime(&self.runtime),
-            "admin": { "listen": self.admin.listen.to_string() },
+            "admin": admin(&self.admin),
             "log": {
                 "level": self.log.level.word(),
                 "format": self.log.format.word(),
@@ -27,6 +27,14 @@ impl Config {
             "pool": self.pools.iter().map(pool).collect::<Vec<Value>>(),
         })
     }
+}
+
+fn admin(admin: &Admin) -> Value {
+    let mut value = json!({ "listen": admin.listen.to_string() });
+    if let Some(token) = &admin.token {
+        value["token_file"] = json!(token.file);
+    }
+    value
 }
 
 fn runtime(runtime: &Runtime) -> Value {

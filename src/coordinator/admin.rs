@@ -2,15 +2,15 @@
 
 use std::{
     io,
-    net::{self, IpAddr, SocketAddr},
+    net::{self, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, patch},
@@ -26,7 +26,13 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{App, gather, metrics, operator, pools::Pool, stats};
+use super::{
+    App,
+    access::{self, Asked, Refusal},
+    gather, metrics, operator,
+    pools::Pool,
+    stats,
+};
 use crate::{args::cause, bridge::Phase, limits::ADMIN_CONNS_MAX};
 
 /// How long a request's head may take.
@@ -66,14 +72,16 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
         .route("/config", get(config_page))
         .route("/pools/{pool}/backends/{backend}", patch(operator::change_backend))
         .layer(DefaultBodyLimit::max(operator::BODY_MAX))
-        .layer(middleware::from_fn(only_from_here))
+        .fallback(no_page)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app);
     let places = Arc::new(Semaphore::new(ADMIN_CONNS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let router = router.clone();
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(peer));
                 tokio::spawn(async move {
                     let _ = tokio::time::timeout(CONNECTION_MAX, one(router, stream)).await;
                     drop(place);
@@ -93,31 +101,44 @@ async fn one(router: Router, stream: TcpStream) {
         .await;
 }
 
-/// The endpoint is on loopback without a token, so a web page that the operator has open must not
-/// reach it: neither under a name of its own that resolves to us, nor from its own origin.
-async fn only_from_here(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
-    let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
-    let foreign_host = host.filter(|host| !is_loopback(host));
-    let foreign_origin = origin.filter(|origin| {
-        !origin.split_once("://").is_some_and(|(_, authority)| is_loopback(authority))
-    });
-    let refusal = match (foreign_host, foreign_origin) {
-        (Some(host), _) => {
-            format!("Host {host:?}: not this host (ask for 127.0.0.1 or localhost)\n")
+/// Lets a request through, or says why not (`access`).
+async fn guard(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match judge(&app, peer, &request) {
+        Ok(()) => next.run(request).await,
+        Err(Refusal::Foreign(sentence)) => (StatusCode::FORBIDDEN, sentence).into_response(),
+        Err(Refusal::Token(sentence)) => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, sentence).into_response()
         }
-        (_, Some(origin)) => format!("Origin {origin:?}: pages of other sites may not ask\n"),
-        (None, None) => return next.run(request).await,
-    };
-    (StatusCode::FORBIDDEN, refusal).into_response()
+    }
 }
 
-/// Whether an authority (`HOST` or `HOST:PORT`) names this host's loopback.
-fn is_loopback(authority: &str) -> bool {
-    let port = |(_, port): &(&str, &str)| port.chars().all(|c| c.is_ascii_digit());
-    let host = authority.rsplit_once(':').filter(port).map_or(authority, |(host, _)| host);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<(), Refusal> {
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let asked = Asked {
+        peer: peer.ip(),
+        method: request.method(),
+        path: request.uri().path(),
+        host: text(header::HOST),
+        origin: text(header::ORIGIN),
+        authorization: text(header::AUTHORIZATION),
+    };
+    access::judge(&asked, app.config.admin.token.as_ref())
+}
+
+async fn no_page(uri: Uri) -> impl IntoResponse {
+    let way_out = "there are /stats, /metrics, /health, /ready and /config";
+    (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
+    let rule = "this page knows no such method (the Allow header has those it knows)";
+    (StatusCode::METHOD_NOT_ALLOWED, format!("{method} {}: {rule}\n", uri.path()))
 }
 
 async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -177,21 +198,4 @@ fn unready(app: &App) -> Vec<String> {
         }
     }
     reasons
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_are_ours() {
-        for ours in
-            ["127.0.0.1:9900", "127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:9900", "[::1]"]
-        {
-            assert!(is_loopback(ours), "{ours}");
-        }
-        for foreign in ["evil.example", "10.0.0.1:9900", "127.0.0.1.evil.example:80", "", "?"] {
-            assert!(!is_loopback(foreign), "{foreign}");
-        }
-    }
 }

@@ -114,9 +114,9 @@ mod tests {
         }
     }
 
-    /// 1. Clients arrive at random shards, `apart` steps from one to the next; with 0 all of them at
-    ///    once. 2. The shards take one small step each in random order until all are served: how
-    ///    many connections the busiest has.
+    /// 1. Clients arrive at random shards, `apart` steps from one to the next; with 0 all of them
+    ///    at once. 2. The shards take one small step each in random order until all are served:
+    ///    how many connections the busiest has.
     fn busiest(seed: u64, apart: usize) -> u32 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut process = Process {

@@ -11,6 +11,7 @@ pub struct Config {
     shards: usize,
     listen: Vec<String>,
     runtime: String,
+    admin: String,
     log: String,
     listener: String,
     pool: String,
@@ -27,6 +28,7 @@ impl Config {
             shards: 1,
             listen: vec!["127.0.0.1:0".into()],
             runtime: String::new(),
+            admin: "listen = \"127.0.0.1:0\"\n".into(),
             log: "report = \"0s\"\n".into(),
             listener: String::new(),
             pool: String::new(),
@@ -50,6 +52,12 @@ impl Config {
     /// A line of `[runtime]`.
     pub fn runtime(mut self, line: &str) -> Self {
         let _ = writeln!(self.runtime, "{line}");
+        self
+    }
+
+    /// The lines of `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin = format!("{lines}\n");
         self
     }
 
@@ -95,12 +103,12 @@ impl Config {
 
     /// The file.
     pub fn text(&self) -> String {
-        let Config { driver, shards, listen, runtime, log, .. } = self;
+        let Config { driver, shards, listen, runtime, admin, log, .. } = self;
         let Config { listener, pool, health, backends, .. } = self;
         // Not pinned: many proxies with one shard each would share the first CPU.
         format!(
             "[runtime]\ndriver = \"{driver}\"\nshards = {shards}\npin_cpus = false\n{runtime}\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n\n[log]\n{log}\n\
+             [admin]\n{admin}\n[log]\n{log}\n\
              [[listener]]\nname = \"edge\"\nlisten = {listen:?}\npool = \"web\"\n{listener}\n\
              [[pool]]\nname = \"web\"\n{pool}\n[pool.health_check]\n{health}\n{backends}"
         )

@@ -50,9 +50,14 @@ pub fn patch(admin: SocketAddr, path: &str, body: &str) -> Answer {
 
 /// Asks for `path` with these header lines.
 pub fn get_with(admin: SocketAddr, path: &str, headers: &str) -> Answer {
+    ask(admin, "GET", path, headers)
+}
+
+/// Asks with any method, these header lines, and no body.
+pub fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     read(stream)
 }

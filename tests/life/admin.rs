@@ -163,7 +163,13 @@ fn the_small_pages() {
         let digest = proxy.stats().0["config"]["digest"].as_str().unwrap().to_owned();
         assert!(digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()));
         for path in ["/nothing", "/stats/", "/Stats", "/metrics/x"] {
-            assert_eq!(proxy.get(path).status, 404, "{path}");
+            let answer = proxy.get(path);
+            assert_eq!(answer.status, 404, "{path}");
+            assert!(
+                answer.body.contains(path) && answer.body.contains("/ready"),
+                "{}",
+                answer.body
+            );
         }
         assert_eq!(proxy.get("/stats").header("content-type"), Some("application/json"));
     });
