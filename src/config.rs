@@ -23,6 +23,7 @@ mod json;
 mod near;
 mod pool;
 mod problem;
+mod target;
 mod token;
 mod units;
 mod value;
@@ -32,6 +33,7 @@ pub use access::Access;
 pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
 pub use pool::{Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
+pub use target::Target;
 pub use token::Token;
 pub use words::Word;
 
@@ -91,6 +93,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
             digest: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
             runtime: parts.runtime,
             admin: parts.admin,
+            dns: parts.dns,
             log: parts.log,
             listeners: parts.listeners,
             pools: parts.pools,
@@ -110,6 +113,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// `[admin]`
     pub admin: Admin,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[log]`
     pub log: Log,
     /// `[[listener]]`: at least one, names unique.
@@ -187,6 +192,13 @@ impl Default for Admin {
     fn default() -> Admin {
         Admin { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)), token: None }
     }
+}
+
+/// Who is asked for the addresses of names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// What is logged, and how.

@@ -9,6 +9,7 @@ mod admin;
 mod check;
 mod gather;
 mod metrics;
+pub mod names;
 mod operator;
 mod pools;
 mod probe;

@@ -75,6 +75,7 @@ pub fn run(path: &Path) -> ExitCode {
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let in_file = |problem| format!("{}: {problem}", config.path.display());
     let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
+    refuse_names(&config).map_err(in_file)?;
     let driver = rt::choose(wish(config.runtime.driver))?;
     let admin = coordinator::bind_admin(config.admin.listen)?;
     let sockets = bind(&config, limits.shards)?;
@@ -101,6 +102,21 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         lost_lines,
     };
     coordinator::run(setup).map_err(|error| cause(&error))
+}
+
+/// Names are understood, but nothing asks for their addresses while it serves yet.
+fn refuse_names(config: &Config) -> Result<(), String> {
+    for pool in &config.pools {
+        let named = |b: &&config::Backend| !matches!(b.address, config::Target::Address(_));
+        if let Some(backend) = pool.backends.iter().find(named) {
+            let (pool, address) = (&pool.name, &backend.address);
+            return Err(format!(
+                "pool {pool}: address = \"{address}\": this version does not look names up while \
+                 it serves (write \"IP:PORT\")"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn wish(driver: DriverWish) -> Option<Driver> {

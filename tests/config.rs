@@ -116,6 +116,7 @@ fn what_is_not_written_has_its_documented_default() {
             "pipe_size": "256KiB",
         },
         "admin": { "listen": "127.0.0.1:9900" },
+        "dns": { "servers": [] },
         "log": { "level": "info", "format": "text", "report": "10s" },
         "listener": [{
             "name": "edge", "mode": "tcp", "listen": ["127.0.0.1:0"], "pool": "web",

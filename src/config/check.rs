@@ -14,7 +14,7 @@ use self::{
     pool::pool,
 };
 use super::{
-    Admin, Auto, Listener, Log, Pool, Runtime,
+    Admin, Auto, Dns, Listener, Log, Pool, Runtime,
     file::{Entry, Table},
     token::token,
     value::{address, auto, boolean, duration, maybe, name, size, word},
@@ -29,6 +29,7 @@ const PIPE_SIZE_MAX: u32 = 1 << 20;
 pub(super) struct Parts {
     pub(super) runtime: Runtime,
     pub(super) admin: Admin,
+    pub(super) dns: Dns,
     pub(super) log: Log,
     pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
@@ -39,6 +40,7 @@ pub(super) fn parts(mut root: Table<'_>, folder: &Path) -> Parts {
     let runtime = runtime(root.table("runtime"));
     let mut addresses = Taken::new();
     let admin = admin(root.table("admin"), folder, &mut addresses);
+    let dns = dns(root.table("dns"));
     let log = log(root.table("log"));
     let listeners = root.need_tables("listener");
     let pools = root.tables("pool");
@@ -48,7 +50,7 @@ pub(super) fn parts(mut root: Table<'_>, folder: &Path) -> Parts {
     let listeners = listeners.into_iter().filter_map(|table| listener(table, &mut seen)).collect();
     let mut names = Taken::new();
     let pools = pools.into_iter().filter_map(|table| pool(table, &mut names)).collect();
-    Parts { runtime, admin, log, listeners, pools }
+    Parts { runtime, admin, dns, log, listeners, pools }
 }
 
 /// Who took a name or address first; the second is refused.
@@ -118,6 +120,18 @@ fn admin(mut table: Table<'_>, folder: &Path, addresses: &mut Taken<SocketAddr>)
         Some(listen)
     });
     Admin { listen, token: token_file.and_then(|entry| token(&entry, folder)) }
+}
+
+fn dns(mut table: Table<'_>) -> Dns {
+    let servers = table.or("servers", Vec::new(), |entry| {
+        let elements = entry.array("an array of addresses (for example [\"127.0.0.1:53\"])")?;
+        let server = |element: &Entry<'_>| match address(element)? {
+            server if server.port() == 0 => element.refuse("nobody answers at port 0 (write 53)"),
+            server => Some(server),
+        };
+        Some(elements.iter().filter_map(server).collect())
+    });
+    Dns { servers }
 }
 
 fn log(mut table: Table<'_>) -> Log {

@@ -18,6 +18,7 @@ impl Config {
         json!({
             "runtime": runtime(&self.runtime),
             "admin": admin(&self.admin),
+            "dns": { "servers": self.dns.servers },
             "log": {
                 "level": self.log.level.word(),
                 "format": self.log.format.word(),

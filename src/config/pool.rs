@@ -1,6 +1,8 @@
 //! A pool and what is in it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
+
+use super::Target;
 
 use super::HealthCheck;
 
@@ -87,8 +89,8 @@ pub enum SendProxy {
 pub struct Backend {
     /// Unique within the pool; where it is not written, the address.
     pub name: String,
-    /// Where it is dialed.
-    pub address: SocketAddr,
+    /// Where it is.
+    pub address: Target,
     /// 0 to 65,535; 0 takes no connections (not every backend of a pool may have 0).
     pub weight: u32,
     /// Lower first; 0 to 255.

@@ -105,7 +105,7 @@ impl Pools {
                 outlier: pool.outlier,
             },
             slots: plan.slots.clone(),
-            backends: pool.backends.iter().map(|backend| Some(Backend::new(backend))).collect(),
+            backends: pool.backends.iter().map(Backend::new).collect(),
             panicking: false,
             generation: 0,
             changed: true,
@@ -204,10 +204,12 @@ pub enum Unknown {
 }
 
 impl Backend {
-    fn new(backend: &config::Backend) -> Backend {
-        Backend {
+    /// `None`: it has no address of its own.
+    fn new(backend: &config::Backend) -> Option<Backend> {
+        let config::Target::Address(address) = backend.address else { return None };
+        Some(Backend {
             name: backend.name.clone(),
-            address: backend.address,
+            address,
             weight: backend.weight,
             priority: backend.priority,
             max_connections: backend.max_connections,
@@ -218,7 +220,7 @@ impl Backend {
             health: Health::Healthy,
             streak: Streak::default(),
             since: None,
-        }
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use super::{Taken, health_check::health_check, unique};
 use crate::config::{
     Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
     file::{Entry, Table},
-    value::{address, duration, is_name, number, positive, ratio, word},
+    target::{Target, target},
+    value::{duration, is_name, number, positive, ratio, word},
 };
 
 const PRIORITY_MAX: u32 = 255;
@@ -75,19 +76,19 @@ fn outlier(mut table: Table<'_>) -> Option<Outlier> {
 fn backend(mut table: Table<'_>, taken: &mut Taken<String>) -> Option<Backend> {
     let written = table.get("name");
     let place = table.need("address", "address = \"IP:PORT\"", |entry| {
-        let address = address(entry)?;
+        let target = target(entry)?;
         if written.is_none() {
-            let name = address.to_string();
+            let name = target.default_name();
             if !is_name(&name) {
                 return entry.refuse("its address is no name (write a `name` too)");
             }
             taken.claim(name, entry)?;
         }
-        Some(address)
+        Some(target)
     });
     let name = match &written {
         Some(entry) => unique(entry, taken),
-        None => place.map(|address| address.to_string()),
+        None => place.as_ref().map(Target::default_name),
     };
     let weight = table.or("weight", 1, |entry| number(entry, 0..=WEIGHT_MAX));
     let priority = table.or("priority", 0, |entry| number(entry, 0..=PRIORITY_MAX));

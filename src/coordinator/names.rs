@@ -1,0 +1,204 @@
+//! From names to addresses, again and again: who is behind a backend that has a name.
+//!
+//! This room refuses to know pools and backends. [`Names::watch`] calls back with the whole set of
+//! endpoints whenever it differs; `answer` (pure) decides what a set is, `watched` (pure) what an
+//! answer or a failure means for what was known before. The resolver's own cache is off, so that
+//! there is one opinion on how long an answer lasts, and it is ours.
+
+mod answer;
+mod watched;
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{NameServerConfig, ResolverConfig},
+    lookup::Lookup,
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::ResponseCode,
+        rr::{RData, RecordType},
+    },
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+pub use self::{
+    answer::{Answer, ENDPOINTS_MAX, Endpoint},
+    watched::Why,
+};
+use self::{
+    answer::{Found, Host, Place},
+    watched::{Told, Watched},
+};
+use crate::config::Target;
+
+/// How long one server may take for one try of one question.
+pub const TRY_MAX: Duration = Duration::from_secs(2);
+
+/// Tries after the first one: a datagram may be lost.
+const TRIES_MORE: usize = 1;
+
+/// Hosts of one service that are asked for at once.
+const HOSTS_AT_ONCE: usize = 8;
+
+/// Asks the servers.
+#[derive(Clone)]
+pub struct Names {
+    resolver: TokioResolver,
+}
+
+impl Names {
+    /// Asks `servers`, or the system's where there are none; each try may take `try_max`.
+    ///
+    /// # Errors
+    /// A sentence: the system's servers are not known.
+    pub fn new(servers: &[SocketAddr], try_max: Duration) -> Result<Names, String> {
+        let no_servers = |error: NetError| {
+            format!("cannot read the system's name servers: {error} (write dns.servers)")
+        };
+        let mut builder = match servers.is_empty() {
+            true => TokioResolver::builder_tokio().map_err(no_servers)?,
+            false => Resolver::builder_with_config(
+                ResolverConfig::from_name_servers(servers.iter().map(server).collect()),
+                TokioRuntimeProvider::default(),
+            ),
+        };
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.timeout = try_max;
+        options.attempts = TRIES_MORE;
+        let resolver = builder.build().map_err(no_servers)?;
+        Ok(Names { resolver })
+    }
+
+    /// Who is behind `target` now.
+    ///
+    /// # Errors
+    /// Nobody is, or nobody can tell.
+    pub async fn look_up(&self, target: &Target) -> Result<Answer, Why> {
+        match target {
+            Target::Address(address) => Ok(Answer::fixed(*address)),
+            Target::Name { host, port } => {
+                let found = self.host(host).await?;
+                Ok(Answer::new(vec![Place::of_name(*port)], &[(host.as_str(), found)]))
+            }
+            Target::Service { name } => self.service(name).await,
+        }
+    }
+
+    /// Looks `target` up for ever, and calls back with everybody behind it whenever that is not
+    /// what it was. A failure changes nothing: what was known stays.
+    pub async fn watch(&self, target: &Target, mut on_change: impl FnMut(&[Endpoint])) {
+        let name = target.to_string();
+        let mut watched = Watched::default();
+        loop {
+            let news = watched.take(self.look_up(target).await);
+            match &news.told {
+                Some(Told::Failed(error)) => {
+                    tracing::warn!(name, %error, "cannot look it up: what was known stays");
+                }
+                Some(Told::Recovered) => tracing::info!(name, "looked up again"),
+                None => {}
+            }
+            if news.changed {
+                let endpoints = watched.endpoints();
+                let dropped = news.dropped;
+                if dropped > 0 {
+                    tracing::warn!(name, dropped, "more addresses than {ENDPOINTS_MAX}");
+                }
+                tracing::info!(name, endpoints = endpoints.len(), "changed");
+                on_change(endpoints);
+            }
+            tokio::time::sleep(news.wait).await;
+        }
+    }
+
+    /// The addresses of a host. One family that cannot be told does not spoil the other: many
+    /// servers answer AAAA with an error.
+    async fn host(&self, name: &str) -> Result<Found, Why> {
+        let (v4, v6) =
+            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+        let found = match (v4, v6) {
+            (Ok(v4), Ok(v6)) => Found::both(addresses(&v4), addresses(&v6)),
+            (Ok(only), Err(_)) | (Err(_), Ok(only)) => addresses(&only),
+            (Err(Why::Empty), Err(why)) | (Err(why), Err(_)) => return Err(why),
+        };
+        if found.ips.is_empty() { Err(Why::Empty) } else { Ok(found) }
+    }
+
+    /// Everybody behind a service. A host that fails does not spoil the others.
+    async fn service(&self, name: &str) -> Result<Answer, Why> {
+        let records = self.ask(name, RecordType::SRV).await?;
+        let places = answer::first_places(records.answers().iter().filter_map(place).collect());
+        let hosts: BTreeSet<String> = places.iter().filter_map(Place::host).collect();
+        let (mut asking, turns) = (JoinSet::new(), Arc::new(Semaphore::new(HOSTS_AT_ONCE)));
+        for host in hosts {
+            let (names, turns) = (self.clone(), Arc::clone(&turns));
+            asking.spawn(async move {
+                let _turn = turns.acquire().await;
+                let found = names.host(&host).await;
+                (host, found)
+            });
+        }
+        let (mut found, mut why) = (Vec::new(), Why::Empty);
+        for (host, result) in asking.join_all().await {
+            match result {
+                Ok(host_found) => found.push((host, host_found)),
+                Err(error) => why = error,
+            }
+        }
+        let mut answer = Answer::new(places, &found);
+        answer.last_at_most(ttl(&records));
+        if answer.endpoints.is_empty() { Err(why) } else { Ok(answer) }
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Why> {
+        // Its cache has no room, but what was put there last may be there for a moment.
+        self.resolver.clear_cache();
+        self.resolver.lookup(name, kind).await.map_err(why)
+    }
+}
+
+fn server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    server.connections.iter_mut().for_each(|connection| connection.port = address.port());
+    server
+}
+
+/// As long as the shortest of them, names on the way included.
+fn ttl(lookup: &Lookup) -> Duration {
+    let shortest = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+    Duration::from_secs(shortest.into())
+}
+
+fn addresses(lookup: &Lookup) -> Found {
+    let ips = lookup.answers().iter().filter_map(|record| match &record.data {
+        RData::A(ip) => Some(ip.0.into()),
+        RData::AAAA(ip) => Some(ip.0.into()),
+        _ => None,
+    });
+    Found { ips: ips.collect(), ttl: ttl(lookup) }
+}
+
+fn place(record: &hickory_resolver::proto::rr::Record) -> Option<Place> {
+    let RData::SRV(srv) = &record.data else { return None };
+    let host = Host::Named(srv.target.to_ascii());
+    // RFC 2782: a target of "." says that the service is not there.
+    let there = srv.port > 0 && !srv.target.is_root();
+    let (priority, weight) = (srv.priority, srv.weight.max(1));
+    there.then_some(Place { host, port: srv.port, priority, weight })
+}
+
+fn why(error: NetError) -> Why {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => Why::NoSuchName,
+            ResponseCode::NoError => Why::Empty,
+            code => Why::Server(code.to_string()),
+        },
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => Why::Refused,
+        NetError::Dns(DnsError::ResponseCode(code)) => Why::Server(code.to_string()),
+        NetError::Timeout => Why::Timeout,
+        error => Why::Broken(error.to_string()),
+    }
+}
