@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod check;
 mod gather;
+mod lookups;
 mod metrics;
 pub mod names;
 mod operator;
@@ -24,11 +25,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use self::admin::bind as bind_admin;
 pub use self::pools::Pools;
 use crate::{
+    args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::Config,
     limits::Limits,
@@ -54,6 +56,8 @@ pub struct Setup {
     pub bound: Vec<Vec<SocketAddr>>,
     /// Counts log lines that were dropped.
     pub lost_lines: LostLines,
+    /// Starts the shards, once it is known who is behind the names; the error is a sentence.
+    pub start_shards: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
 /// What the coordinator's tasks share.
@@ -67,6 +71,7 @@ struct App {
     started: Instant,
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
+    check_places: Arc<Semaphore>,
 }
 
 impl App {
@@ -95,19 +100,26 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the cut, how long shards may take to close what they have.
 const CUT_MAX: Duration = Duration::from_secs(2);
 
-/// Runs the control plane on the calling thread until the process has drained.
+/// How long shards wait for the first answers to all names: clients that come meanwhile wait in the
+/// listen queue instead of finding nobody.
+const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(5);
+
+/// Starts the shards, and runs the control plane on the calling thread until the process has
+/// drained.
 ///
 /// # Errors
-/// The runtime, the admin listener or the signal handlers could not be made.
-pub fn run(setup: Setup) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async move {
-        let mut signals = signals::Signals::new()?;
-        let admin = TcpListener::from_std(setup.admin)?;
-        let admin_address = admin.local_addr()?;
+/// The runtime, the admin listener, the signal handlers, the resolver or a shard could not be made.
+pub fn run(setup: Setup) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| cause(&error))?.block_on(async move {
+        let mut signals = signals::Signals::new().map_err(|error| cause(&error))?;
+        let names = lookups::names(&setup.config)?;
+        let admin = TcpListener::from_std(setup.admin).map_err(|error| cause(&error))?;
+        let admin_address = admin.local_addr().map_err(|error| cause(&error))?;
         let app = Arc::new(App {
             gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
             pools: Mutex::new(setup.pools),
+            check_places: check::places(),
             config: setup.config,
             bridge: setup.bridge,
             driver: setup.driver,
@@ -121,6 +133,9 @@ pub fn run(setup: Setup) -> io::Result<()> {
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
         tokio::spawn(report::run(Arc::clone(&app)));
         check::start(&app);
+        lookups::start(&app, names);
+        let _ = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::all_made(&app)).await;
+        (setup.start_shards)()?;
         announce(&app, admin_address);
         signals.stop_asked().await;
         drain(&app, &mut signals).await;

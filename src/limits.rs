@@ -37,6 +37,13 @@ pub const LOG_LINES_MAX: usize = 8192;
 /// Most pipes one shard keeps, whatever the host allows.
 pub const PIPES_PER_SHARD_MAX: u32 = 256;
 
+/// Backends behind one name: as many as an answer may have, and half as many that are gone from it
+/// and still have connections.
+pub const SLOTS_PER_NAME: usize = ENDPOINTS_MAX + ENDPOINTS_MAX / 2;
+
+/// Addresses of one name that are used; of a longer answer the first ones.
+pub const ENDPOINTS_MAX: usize = 64;
+
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

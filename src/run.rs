@@ -75,7 +75,6 @@ pub fn run(path: &Path) -> ExitCode {
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let in_file = |problem| format!("{}: {problem}", config.path.display());
     let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
-    refuse_names(&config).map_err(in_file)?;
     let driver = rt::choose(wish(config.runtime.driver))?;
     let admin = coordinator::bind_admin(config.admin.listen)?;
     let sockets = bind(&config, limits.shards)?;
@@ -90,7 +89,7 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, seats)));
     // Before a shard accepts: it would find nobody to pick.
     let pools = Pools::new(&config, bridge);
-    start_shards(&config, bridge, &driver, &limits, sockets.per_shard)?;
+    let shards = shard_setups(&config, bridge, &driver, &limits, sockets.per_shard);
     let setup = coordinator::Setup {
         config,
         bridge,
@@ -100,23 +99,9 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         admin,
         bound: sockets.bound,
         lost_lines,
+        start_shards: Box::new(|| start_shards(shards)),
     };
-    coordinator::run(setup).map_err(|error| cause(&error))
-}
-
-/// Names are understood, but nothing asks for their addresses while it serves yet.
-fn refuse_names(config: &Config) -> Result<(), String> {
-    for pool in &config.pools {
-        let named = |b: &&config::Backend| !matches!(b.address, config::Target::Address(_));
-        if let Some(backend) = pool.backends.iter().find(named) {
-            let (pool, address) = (&pool.name, &backend.address);
-            return Err(format!(
-                "pool {pool}: address = \"{address}\": this version does not look names up while \
-                 it serves (write \"IP:PORT\")"
-            ));
-        }
-    }
-    Ok(())
+    coordinator::run(setup)
 }
 
 fn wish(driver: DriverWish) -> Option<Driver> {
@@ -197,28 +182,27 @@ fn warn_without_pipes(config: &Config, limits: &Limits) {
     }
 }
 
-fn start_shards(
+/// What each shard starts with.
+fn shard_setups(
     config: &Config,
     bridge: &'static Bridge,
     driver: &Choice,
     limits: &Limits,
     sockets: Vec<Vec<(usize, OwnedFd)>>,
-) -> Result<(), String> {
-    let started: Vec<Receiver<Result<(), String>>> = sockets
-        .into_iter()
-        .enumerate()
-        .map(|(id, listeners)| {
-            let setup = shard::Setup {
-                id,
-                bridge,
-                driver: driver.driver,
-                pipes_max: limits.pipes_per_shard,
-                pipe_size: config.runtime.pipe_size as usize,
-                listeners,
-            };
-            start_shard(setup)
-        })
-        .collect();
+) -> Vec<shard::Setup> {
+    let setup = |(id, listeners)| shard::Setup {
+        id,
+        bridge,
+        driver: driver.driver,
+        pipes_max: limits.pipes_per_shard,
+        pipe_size: config.runtime.pipe_size as usize,
+        listeners,
+    };
+    sockets.into_iter().enumerate().map(setup).collect()
+}
+
+fn start_shards(shards: Vec<shard::Setup>) -> Result<(), String> {
+    let started: Vec<Receiver<Result<(), String>>> = shards.into_iter().map(start_shard).collect();
     let answer = |(id, started): (usize, Receiver<Result<(), String>>)| {
         let answer = started.recv().unwrap_or_else(|_| Err("it ended at once".into()));
         answer.map_err(|error| format!("cannot start shard {id}: {error}"))

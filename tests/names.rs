@@ -1,6 +1,8 @@
 //! Names of backends become addresses, whatever the name server does.
 
 mod kit;
+#[path = "names/pool.rs"]
+mod pool;
 #[path = "names/server.rs"]
 mod server;
 
@@ -12,7 +14,8 @@ use std::{
 use kit::{Seed, wait_until};
 use ringway::{
     config::Target,
-    coordinator::names::{Answer, ENDPOINTS_MAX, Endpoint, Names, Why},
+    coordinator::names::{Answer, Endpoint, Names, Why},
+    limits::ENDPOINTS_MAX,
 };
 use server::{A, AAAA, Data, NameServer, Question, Reply, SRV};
 
@@ -157,7 +160,10 @@ fn a_watched_name_is_told_when_it_changes_and_only_then() {
     let (names, tell) = (Names::new(&[server.address], TRY), Arc::clone(&told));
     let names = names.unwrap();
     runtime.spawn(async move {
-        names.watch(&named(), |endpoints| tell.lock().unwrap().push(shown(endpoints))).await;
+        let tell = |endpoints: Option<&[Endpoint]>, _: Option<&Why>| {
+            tell.lock().unwrap().extend(endpoints.map(shown));
+        };
+        names.watch(&named(), tell).await;
     });
     let last = || told.lock().unwrap().last().cloned().unwrap_or_default();
     let (one, two) = ("0 10.0.0.1:5432 1".to_owned(), "0 10.0.0.2:5432 1".to_owned());

@@ -248,6 +248,12 @@ impl ListenerLatency {
 }
 
 impl BackendLatency {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.connect.clear();
+        self.first_byte.clear();
+    }
+
     /// Name and histogram of each phase.
     pub fn phases(&self) -> [(&'static str, &Latency); 2] {
         [("connect", &self.connect), ("first_byte", &self.first_byte)]

@@ -2,8 +2,11 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::config::{self, Config};
 pub use crate::config::{Access, Balance, SendProxy, Splice};
+use crate::{
+    config::{self, Config, Target},
+    limits::SLOTS_PER_NAME,
+};
 
 /// Everything that goes down to the shards and never changes. The backends of all pools have their
 /// *slots* in one row, so that one number names a backend everywhere; who stands in a slot is the
@@ -50,8 +53,10 @@ pub struct Pool {
     pub retry_budget: Option<f64>,
     /// Whether a backend is told its client's address.
     pub send_proxy: SendProxy,
-    /// Its slots, in the order of the file.
+    /// Its slots.
     pub slots: Range<usize>,
+    /// Those of each backend of the file: one for an address, more for a name.
+    pub entries: Vec<Range<usize>>,
 }
 
 impl Plan {
@@ -64,7 +69,15 @@ impl Plan {
         };
         for pool in &config.pools {
             let first = plan.slots;
-            plan.slots += pool.backends.len();
+            let entries = pool.backends.iter().map(|backend| {
+                let start = plan.slots;
+                plan.slots += match backend.address {
+                    Target::Address(_) => 1,
+                    Target::Name { .. } | Target::Service { .. } => SLOTS_PER_NAME,
+                };
+                start..plan.slots
+            });
+            let entries = entries.collect();
             plan.pools.push(Pool {
                 name: pool.name.clone(),
                 balance: pool.balance,
@@ -73,6 +86,7 @@ impl Plan {
                 retry_budget: pool.retry_budget,
                 send_proxy: pool.send_proxy,
                 slots: first..plan.slots,
+                entries,
             });
         }
         plan

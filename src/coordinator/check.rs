@@ -10,7 +10,7 @@ use super::{App, probe::probe};
 use crate::{
     args::cause,
     config::{HealthCheck, SendProxy},
-    health::Series,
+    health::{Series, standing::State},
     limits::CHECKS_AT_ONCE_MAX,
     sock,
 };
@@ -23,34 +23,47 @@ struct Target {
     pool: String,
     name: String,
     slot: usize,
+    id: u64,
     address: SocketAddr,
     check: HealthCheck,
     send_proxy: SendProxy,
 }
 
+/// Places for checks that run at once.
+pub fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX))
+}
+
 /// Starts the checks of every pool that has them.
 pub fn start(app: &Arc<App>) {
-    let places = Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX));
-    let pools = app.pools();
-    for (pool, config) in pools.all().zip(&app.config.pools) {
-        let Some(check) = &config.health_check else { continue };
-        for (slot, backend) in pool.backends() {
-            let target = Target {
-                pool: pool.name.clone(),
-                name: backend.name.clone(),
-                slot,
-                address: backend.address,
-                check: check.clone(),
-                send_proxy: config.send_proxy,
-            };
-            let (app, places) = (Arc::clone(app), Arc::clone(&places));
-            tokio::spawn(async move { watch(&app, &target, &places).await });
-        }
+    for pool in 0..app.config.pools.len() {
+        let slots: Vec<usize> = app.pools().get(pool).backends().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| begin(app, pool, slot));
     }
 }
 
-async fn watch(app: &App, target: &Target, places: &Semaphore) {
-    let Target { pool, name, slot, check, .. } = target;
+/// Checks the backend that stands in a slot of a pool, if the pool has checks, as long as it stands
+/// there.
+pub fn begin(app: &Arc<App>, pool: usize, slot: usize) {
+    let config = &app.config.pools[pool];
+    let pools = app.pools();
+    let found = pools.get(pool).backends().find(|(at, _)| *at == slot);
+    let (Some(check), Some((_, backend))) = (&config.health_check, found) else { return };
+    let target = Target {
+        pool: config.name.clone(),
+        name: backend.name.clone(),
+        slot,
+        id: backend.id,
+        address: backend.address,
+        check: check.clone(),
+        send_proxy: config.send_proxy,
+    };
+    let app = Arc::clone(app);
+    tokio::spawn(async move { watch(&app, &target).await });
+}
+
+async fn watch(app: &App, target: &Target) {
+    let Target { pool, name, slot, id, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
     let mut first = true;
     let mut next = Instant::now();
@@ -58,17 +71,19 @@ async fn watch(app: &App, target: &Target, places: &Semaphore) {
         tokio::time::sleep_until(next).await;
         let first = std::mem::take(&mut first);
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
-        if app.pools().is_disabled(*slot) {
-            continue;
+        match app.pools().standing(*slot, *id) {
+            None => return,
+            Some(backend) if backend.state == State::Disabled => continue,
+            Some(_) => {}
         }
-        let Ok(_place) = places.acquire().await else { return };
+        let Ok(_place) = app.check_places.acquire().await else { return };
         let result = probe(target.address, check, target.send_proxy).await;
         if result.as_ref().is_err_and(sock::is_shortage) {
             tracing::warn!(pool, backend = name, error = %text(&result), "cannot check");
             continue;
         }
         if let Some(health) = series.result(result.is_ok()) {
-            app.pools().checked(*slot, health, &text(&result));
+            app.pools().checked(*slot, *id, health, &text(&result));
         }
     }
 }

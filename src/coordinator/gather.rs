@@ -68,6 +68,12 @@ impl Gathered {
             busy: bridge.boards.shards.iter().map(|_| Busy::new()).collect(),
         }
     }
+
+    /// Somebody else stands in a slot from now on.
+    pub fn forget(&mut self, slot: usize) {
+        self.total.backends[slot].clear();
+        self.since_report.backends[slot].clear();
+    }
 }
 
 /// Gathers for ever.

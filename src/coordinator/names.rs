@@ -23,14 +23,14 @@ use hickory_resolver::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 pub use self::{
-    answer::{Answer, ENDPOINTS_MAX, Endpoint},
+    answer::{Answer, Endpoint},
     watched::Why,
 };
 use self::{
     answer::{Found, Host, Place},
     watched::{Told, Watched},
 };
-use crate::config::Target;
+use crate::{config::Target, limits::ENDPOINTS_MAX};
 
 /// How long one server may take for one try of one question.
 pub const TRY_MAX: Duration = Duration::from_secs(2);
@@ -86,9 +86,14 @@ impl Names {
         }
     }
 
-    /// Looks `target` up for ever, and calls back with everybody behind it whenever that is not
-    /// what it was. A failure changes nothing: what was known stays.
-    pub async fn watch(&self, target: &Target, mut on_change: impl FnMut(&[Endpoint])) {
+    /// Looks `target` up for ever, and calls back after each time: with everybody behind it where
+    /// that is not what it was, and with why it could not be looked up, or not all of it. What
+    /// could not be looked up changes nothing: what was known stays.
+    pub async fn watch(
+        &self,
+        target: &Target,
+        mut on_look: impl FnMut(Option<&[Endpoint]>, Option<&Why>),
+    ) {
         let name = target.to_string();
         let mut watched = Watched::default();
         loop {
@@ -100,15 +105,11 @@ impl Names {
                 Some(Told::Recovered) => tracing::info!(name, "looked up again"),
                 None => {}
             }
-            if news.changed {
-                let endpoints = watched.endpoints();
+            if news.changed && news.dropped > 0 {
                 let dropped = news.dropped;
-                if dropped > 0 {
-                    tracing::warn!(name, dropped, "more addresses than {ENDPOINTS_MAX}");
-                }
-                tracing::info!(name, endpoints = endpoints.len(), "changed");
-                on_change(endpoints);
+                tracing::warn!(name, dropped, "more addresses than {ENDPOINTS_MAX}");
             }
+            on_look(news.changed.then_some(watched.endpoints()), watched.failed());
             tokio::time::sleep(news.wait).await;
         }
     }
@@ -120,10 +121,16 @@ impl Names {
             tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
         let found = match (v4, v6) {
             (Ok(v4), Ok(v6)) => Found::both(addresses(&v4), addresses(&v6)),
-            (Ok(only), Err(_)) | (Err(_), Ok(only)) => addresses(&only),
+            (Ok(v4), Err(why)) => addresses(&v4).without(true, why),
+            (Err(why), Ok(v6)) => addresses(&v6).without(false, why),
             (Err(Why::Empty), Err(why)) | (Err(why), Err(_)) => return Err(why),
         };
-        if found.ips.is_empty() { Err(Why::Empty) } else { Ok(found) }
+        match found {
+            Found { ips, lost, .. } if ips.is_empty() => {
+                Err(lost.map_or(Why::Empty, |(_, why)| why))
+            }
+            found => Ok(found),
+        }
     }
 
     /// Everybody behind a service. A host that fails does not spoil the others.
@@ -140,16 +147,23 @@ impl Names {
                 (host, found)
             });
         }
-        let (mut found, mut why) = (Vec::new(), Why::Empty);
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
         for (host, result) in asking.join_all().await {
             match result {
                 Ok(host_found) => found.push((host, host_found)),
-                Err(error) => why = error,
+                Err(why) => failed.push((host, why)),
             }
         }
-        let mut answer = Answer::new(places, &found);
+        let mut answer = Answer::new(places.clone(), &found);
         answer.last_at_most(ttl(&records));
-        if answer.endpoints.is_empty() { Err(why) } else { Ok(answer) }
+        if answer.endpoints.is_empty() {
+            return Err(failed.pop().map_or(Why::Empty, |(_, why)| why));
+        }
+        for (host, why) in failed {
+            let its = places.iter().filter(|place| place.host().as_ref() == Some(&host));
+            answer.lose(its.map(|place| place.port), why);
+        }
+        Ok(answer)
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Why> {
@@ -177,7 +191,7 @@ fn addresses(lookup: &Lookup) -> Found {
         RData::AAAA(ip) => Some(ip.0.into()),
         _ => None,
     });
-    Found { ips: ips.collect(), ttl: ttl(lookup) }
+    Found { ips: ips.collect(), ttl: ttl(lookup), lost: None }
 }
 
 fn place(record: &hickory_resolver::proto::rr::Record) -> Option<Place> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{App, pools};
 use crate::{
-    bridge::{Direction, EndReason, Failure, Path, PickError, Refusal},
+    bridge::{Bridge, Direction, EndReason, Failure, Path, PickError, Refusal},
     config::Word,
     hist::{Latency, Percentiles},
 };
@@ -88,17 +88,21 @@ impl Sums {
 pub struct BackendSums {
     pub active: u32,
     pub established: u64,
+    pub good: u64,
+    pub bad: u64,
     pub failures: [u64; Failure::ALL.len()],
     pub bytes: [u64; Direction::ALL.len()],
 }
 
-/// Adds up a backend's counters.
-pub fn backend_sums(app: &App, backend: usize) -> BackendSums {
-    let active = app.bridge.boards.in_flight.sum(backend);
+/// Adds up what a slot has counted since the start.
+pub fn board_sums(bridge: &Bridge, slot: usize) -> BackendSums {
+    let active = bridge.boards.in_flight.sum(slot);
     let mut sums = BackendSums { active, ..BackendSums::default() };
-    for shard in &app.bridge.boards.shards {
-        let board = &shard.backends[backend];
+    for shard in &bridge.boards.shards {
+        let board = &shard.backends[slot];
         sums.established += board.established.get();
+        sums.bad += board.bad.get();
+        sums.good += board.good.get();
         for failure in Failure::ALL {
             sums.failures[failure as usize] += board.failures(failure).get();
         }
@@ -107,6 +111,21 @@ pub fn backend_sums(app: &App, backend: usize) -> BackendSums {
         }
     }
     sums
+}
+
+/// What a backend has counted since it came.
+pub fn backend_sums(app: &App, slot: usize, backend: &pools::Backend) -> BackendSums {
+    let (now, before) = (board_sums(app.bridge, slot), &backend.before);
+    let since = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
+    let each = |i: usize| since((&now.failures[i], &before.failures[i]));
+    BackendSums {
+        active: now.active,
+        established: since((&now.established, &before.established)),
+        good: since((&now.good, &before.good)),
+        bad: since((&now.bad, &before.bad)),
+        failures: std::array::from_fn(each),
+        bytes: std::array::from_fn(|i| since((&now.bytes[i], &before.bytes[i]))),
+    }
 }
 
 /// The whole of `/stats`.
@@ -203,7 +222,7 @@ fn listeners(app: &App) -> Vec<Value> {
 fn pools(app: &App) -> Vec<Value> {
     let gathered = app.gathered.lock().expect("nobody panics holding it");
     let backend = |(slot, known): (usize, &pools::Backend)| {
-        let sums = backend_sums(app, slot);
+        let sums = backend_sums(app, slot, known);
         let latency = &gathered.total.backends[slot];
         let failures = Failure::ALL.map(|f| (f.name(), sums.failures[f as usize]));
         json!({
@@ -233,10 +252,26 @@ fn pools(app: &App) -> Vec<Value> {
             "panic": pool.panicking,
             "retries_total": sums.retries,
             "retries_denied_total": sums.retries_denied,
+            "names": pool.names.iter().map(|found| name(pool, found)).collect::<Vec<_>>(),
             "backends": pool.backends().map(backend).collect::<Vec<_>>(),
         })
     };
     app.pools_in_force().all().enumerate().map(pool).collect()
+}
+
+fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
+    let (state, error) = match &name.state {
+        pools::Lookup::Waiting => ("waiting", String::new()),
+        pools::Lookup::Succeeded => ("ok", String::new()),
+        pools::Lookup::Failed(why) => ("failing", why.to_string()),
+    };
+    let behind = pool.backends().filter(|(slot, _)| name.slots.contains(slot)).count();
+    json!({
+        "name": name.spec.address.to_string(),
+        "state": state,
+        "error": error,
+        "backends": behind,
+    })
 }
 
 /// One pool's counters over all shards.

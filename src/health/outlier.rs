@@ -25,6 +25,11 @@ pub struct Streak {
 }
 
 impl Streak {
+    /// A streak that begins where these counts stand.
+    pub fn new(good: u64, bad: u64) -> Streak {
+        Streak { good, bad, ..Streak::default() }
+    }
+
     /// Takes the counts of all shards as they are now: connections that went well and that did not.
     /// Where both grew, nobody knows in which order, and the streak begins anew.
     pub fn look(&mut self, good: u64, bad: u64) {

@@ -11,6 +11,7 @@ pub struct Config {
     shards: usize,
     listen: Vec<String>,
     runtime: String,
+    dns: String,
     admin: String,
     log: String,
     listener: String,
@@ -28,6 +29,7 @@ impl Config {
             shards: 1,
             listen: vec!["127.0.0.1:0".into()],
             runtime: String::new(),
+            dns: String::new(),
             admin: "listen = \"127.0.0.1:0\"\n".into(),
             log: "report = \"0s\"\n".into(),
             listener: String::new(),
@@ -90,8 +92,19 @@ impl Config {
         self.backend_with(address, "")
     }
 
+    /// Who is asked for the addresses of names.
+    pub fn name_server(mut self, address: SocketAddr) -> Self {
+        self.dns = format!("[dns]\nservers = [\"{address}\"]\n");
+        self
+    }
+
     /// One more backend with a line of its own.
-    pub fn backend_with(mut self, address: SocketAddr, line: &str) -> Self {
+    pub fn backend_with(self, address: SocketAddr, line: &str) -> Self {
+        self.backend_at(&address.to_string(), line)
+    }
+
+    /// The same, with an address that is a name.
+    pub fn backend_at(mut self, address: &str, line: &str) -> Self {
         let name = char::from(b'a' + self.backend_count as u8);
         self.backend_count += 1;
         let _ = writeln!(
@@ -103,11 +116,12 @@ impl Config {
 
     /// The file.
     pub fn text(&self) -> String {
-        let Config { driver, shards, listen, runtime, admin, log, .. } = self;
+        let Config { driver, shards, listen, runtime, dns, admin, log, .. } = self;
         let Config { listener, pool, health, backends, .. } = self;
         // Not pinned: many proxies with one shard each would share the first CPU.
         format!(
-            "[runtime]\ndriver = \"{driver}\"\nshards = {shards}\npin_cpus = false\n{runtime}\n\
+            "[runtime]\ndriver = \"{driver}\"\n\
+             shards = {shards}\npin_cpus = false\n{runtime}\n{dns}\
              [admin]\n{admin}\n[log]\n{log}\n\
              [[listener]]\nname = \"edge\"\nlisten = {listen:?}\npool = \"web\"\n{listener}\n\
              [[pool]]\nname = \"web\"\n{pool}\n[pool.health_check]\n{health}\n{backends}"

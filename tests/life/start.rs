@@ -36,27 +36,6 @@ fn a_second_instance_on_the_same_address_does_not_start() {
     });
 }
 
-/// 1. A backend has a name, or is a service. 2. `check` takes it. 3. `run` does not look names up
-///    yet: it does not start, exit code 1, and names the backend and the way out.
-#[test]
-fn a_backend_with_a_name_is_refused_loudly() {
-    each_driver(|driver| {
-        for name in ["db.internal:5432", "srv:_http._tcp.example"] {
-            let server = Server::echo();
-            let text = Config::new(driver).backend(server.address).text();
-            let text = text.replace(&server.address.to_string(), name);
-            let folder = Folder::new();
-            let file = folder.path().join("config.toml");
-            std::fs::write(&file, &text).unwrap();
-            assert!(ringway(&["check", "--config", file.to_str().unwrap()]).status.success());
-            let (code, stdout, stderr) = run_to_end(&text);
-            assert_eq!((code, stdout.as_str()), (Some(1), ""));
-            assert!(stderr.contains(&format!("address = \"{name}\"")), "{stderr}");
-            assert!(stderr.contains("IP:PORT"), "{stderr}");
-        }
-    });
-}
-
 /// 1. The admin address is taken. 2. The process does not start, exit code 1, and its sentence
 ///    names the address. 3. Clients that try all the while are refused, each of them: nobody was
 ///    let in only to be cut.

@@ -43,7 +43,7 @@ pub fn counts(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::R
     let rows = rows(pools);
     states(&rows, e)?;
     let sums: Vec<BackendSums> =
-        rows.iter().map(|row| stats::backend_sums(app, row.slot)).collect();
+        rows.iter().map(|row| stats::backend_sums(app, row.slot, row.known)).collect();
     traffic(&rows, &sums, e)
 }
 

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// Endpoints of one name; more of them are dropped, the last ones first.
-pub const ENDPOINTS_MAX: usize = 64;
+use super::watched::Why;
+use crate::limits::ENDPOINTS_MAX;
 
 /// An answer lasts at least this long, whatever it says: nobody is asked all the time.
 pub const VALID_MIN: Duration = Duration::from_secs(1);
@@ -33,8 +33,26 @@ pub struct Answer {
     pub endpoints: Vec<Endpoint>,
     /// Endpoints that were too many.
     pub dropped: usize,
-    /// From [`VALID_MIN`] to [`VALID_MAX`].
+    /// From 1 s to 5 minutes.
     pub valid_for: Duration,
+    /// What could not be looked up: whatever was known there still counts.
+    pub(super) lost: Vec<Lost>,
+    /// Why, where something could not.
+    pub(super) why: Option<Why>,
+}
+
+/// Endpoints that an answer says nothing of: those with this port, of this family if one is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) port: u16,
+    pub(super) is_v6: Option<bool>,
+}
+
+impl Lost {
+    pub(super) fn covers(&self, endpoint: &Endpoint) -> bool {
+        let family = endpoint.address.is_ipv6();
+        self.port == endpoint.address.port() && self.is_v6.is_none_or(|is_v6| is_v6 == family)
+    }
 }
 
 /// Whose addresses a place has.
@@ -82,9 +100,18 @@ pub(super) fn first_places(mut places: Vec<Place>) -> Vec<Place> {
 pub(super) struct Found {
     pub(super) ips: Vec<IpAddr>,
     pub(super) ttl: Duration,
+    /// The family that could not be looked up, and why: whether it is IPv6.
+    pub(super) lost: Option<(bool, Why)>,
 }
 
 impl Found {
+    /// The other family could not be looked up. That it has nothing is an answer too.
+    pub(super) fn without(mut self, is_v6: bool, why: Why) -> Found {
+        let answered = matches!(why, Why::Empty | Why::NoSuchName);
+        self.lost = (!answered).then_some((is_v6, why));
+        self
+    }
+
     pub(super) fn both(mut one: Found, other: Found) -> Found {
         // A family that the host does not have says nothing about how long the other one lasts.
         if one.ips.is_empty() || other.ips.is_empty() {
@@ -100,13 +127,13 @@ impl Answer {
     /// An address is its own answer.
     pub(super) fn fixed(address: SocketAddr) -> Answer {
         let endpoints = vec![Endpoint { priority: 0, address, weight: 1 }];
-        Answer { endpoints, dropped: 0, valid_for: VALID_MAX }
+        Answer { endpoints, dropped: 0, valid_for: VALID_MAX, lost: Vec::new(), why: None }
     }
 
     /// Every place at every address of its host. An address that is named twice keeps its lowest
     /// priority, and there its highest weight.
     pub(super) fn new(places: Vec<Place>, found: &[(impl AsRef<str>, Found)]) -> Answer {
-        let mut endpoints = Vec::new();
+        let (mut endpoints, mut lost, mut why) = (Vec::new(), Vec::new(), None);
         for place in &places {
             let is_its = |name: &str| match &place.host {
                 Host::Itself => true,
@@ -118,6 +145,10 @@ impl Answer {
                     address: SocketAddr::new(*ip, place.port),
                     weight: place.weight,
                 }));
+                if let Some((is_v6, cause)) = &found.lost {
+                    lost.push(Lost { port: place.port, is_v6: Some(*is_v6) });
+                    why = Some(cause.clone());
+                }
             }
         }
         endpoints.sort_by_key(|e| (e.address, e.priority, Reverse(e.weight)));
@@ -125,9 +156,15 @@ impl Answer {
         endpoints.sort();
         let dropped = endpoints.len().saturating_sub(ENDPOINTS_MAX);
         endpoints.truncate(ENDPOINTS_MAX);
-        let mut answer = Answer { endpoints, dropped, valid_for: VALID_MAX };
+        let mut answer = Answer { endpoints, dropped, valid_for: VALID_MAX, lost, why };
         found.iter().for_each(|(_, found)| answer.last_at_most(found.ttl));
         answer
+    }
+
+    /// A host of the service could not be looked up.
+    pub(super) fn lose(&mut self, ports: impl Iterator<Item = u16>, why: Why) {
+        self.lost.extend(ports.map(|port| Lost { port, is_v6: None }));
+        self.why = Some(why);
     }
 
     pub(super) fn last_at_most(&mut self, ttl: Duration) {
@@ -143,7 +180,7 @@ mod tests {
 
     fn found(ips: &[&str], ttl_s: u64) -> Found {
         let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        Found { ips, ttl: Duration::from_secs(ttl_s) }
+        Found { ips, ttl: Duration::from_secs(ttl_s), lost: None }
     }
 
     fn place(priority: u16, host: &str, port: u16, weight: u16) -> Place {
@@ -199,7 +236,7 @@ mod tests {
             all.sort();
             all.dedup();
             let places = ports.iter().map(|port| place(0, "a", *port, 1)).collect();
-            let hosts = [("a", Found { ips, ttl: Duration::ZERO })];
+            let hosts = [("a", Found { ips, ttl: Duration::ZERO, lost: None })];
             let answer = Answer::new(places, &hosts);
             let sorted = answer.endpoints.is_sorted_by(|a, b| a.address < b.address);
             prop_assert!(sorted && answer.endpoints.len() <= ENDPOINTS_MAX);

@@ -3,6 +3,7 @@
 use std::{mem::discriminant, time::Duration};
 
 use super::answer::{Answer, Endpoint};
+use crate::limits::ENDPOINTS_MAX;
 
 /// After the first failure; doubled with each one that follows.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -77,21 +78,51 @@ impl Watched {
     pub(super) fn take(&mut self, outcome: Result<Answer, Why>) -> News {
         match outcome {
             Ok(answer) => {
-                let told = self.failed.take().map(|_| Told::Recovered);
-                self.failures = 0;
-                let changed = self.endpoints != answer.endpoints;
-                self.endpoints = answer.endpoints;
-                News { changed, dropped: answer.dropped, told, wait: answer.valid_for }
+                let endpoints = self.with_what_was_lost(&answer);
+                let changed = self.endpoints != endpoints;
+                self.endpoints = endpoints;
+                let (told, wait) = match answer.why {
+                    Some(why) => self.fail(why),
+                    None => {
+                        self.failures = 0;
+                        let told = self.failed.take().map(|_| Told::Recovered);
+                        (told, answer.valid_for)
+                    }
+                };
+                News { changed, dropped: answer.dropped, told, wait }
             }
             Err(why) => {
-                let same = self.failed.as_ref().map(discriminant) == Some(discriminant(&why));
-                let told = (!same).then(|| Told::Failed(why.clone()));
-                self.failed = Some(why);
-                let wait = backoff(self.failures);
-                self.failures = self.failures.saturating_add(1);
+                let (told, wait) = self.fail(why);
                 News { changed: false, dropped: 0, told, wait }
             }
         }
+    }
+
+    /// Why the last lookup failed, or a part of it.
+    pub(super) fn failed(&self) -> Option<&Why> {
+        self.failed.as_ref()
+    }
+
+    fn fail(&mut self, why: Why) -> (Option<Told>, Duration) {
+        let same = self.failed.as_ref().map(discriminant) == Some(discriminant(&why));
+        let told = (!same).then(|| Told::Failed(why.clone()));
+        self.failed = Some(why);
+        let wait = backoff(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        (told, wait)
+    }
+
+    /// An answer says nothing of what could not be looked up, so what was known there stays.
+    fn with_what_was_lost(&self, answer: &Answer) -> Vec<Endpoint> {
+        let mut endpoints = answer.endpoints.clone();
+        let kept = self.endpoints.iter().filter(|known| {
+            let named = answer.endpoints.iter().any(|endpoint| endpoint.address == known.address);
+            !named && answer.lost.iter().any(|lost| lost.covers(known))
+        });
+        endpoints.extend(kept);
+        endpoints.sort();
+        endpoints.truncate(ENDPOINTS_MAX);
+        endpoints
     }
 }
 
@@ -102,12 +133,39 @@ fn backoff(before: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::answer::Lost, *};
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint { priority: 0, address: address.parse().unwrap(), weight: 1 }
+    }
+
+    fn of(addresses: &[&str]) -> Answer {
+        let endpoints = addresses.iter().map(|address| endpoint(address)).collect();
+        let valid_for = Duration::from_secs(30);
+        Answer { endpoints, dropped: 0, valid_for, lost: Vec::new(), why: None }
+    }
 
     fn answer(last: u8) -> Answer {
-        let address = ([10, 0, 0, last], 80).into();
-        let endpoints = vec![Endpoint { priority: 0, address, weight: 1 }];
-        Answer { endpoints, dropped: 0, valid_for: Duration::from_secs(30) }
+        of(&[&format!("10.0.0.{last}:80")])
+    }
+
+    #[test]
+    fn what_an_answer_says_nothing_of_stays() {
+        let mut watched = Watched::default();
+        watched.take(Ok(of(&["10.0.0.1:80", "10.0.0.2:81", "[::1]:80"])));
+        let mut partial = of(&["10.0.0.3:80"]);
+        partial.lost = vec![Lost { port: 80, is_v6: Some(true) }, Lost { port: 81, is_v6: None }];
+        partial.why = Some(Why::Timeout);
+        let news = watched.take(Ok(partial.clone()));
+        let expected = ["10.0.0.2:81", "10.0.0.3:80", "[::1]:80"].map(endpoint);
+        assert_eq!(watched.endpoints(), expected);
+        assert_eq!((news.changed, news.told), (true, Some(Told::Failed(Why::Timeout))));
+        assert_eq!(news.wait, RETRY_MIN);
+        let news = watched.take(Ok(partial));
+        assert_eq!((news.changed, news.told), (false, None));
+        let news = watched.take(Ok(of(&["10.0.0.3:80"])));
+        assert_eq!((news.changed, news.told), (true, Some(Told::Recovered)));
+        assert_eq!(watched.endpoints(), ["10.0.0.3:80"].map(endpoint));
     }
 
     #[test]

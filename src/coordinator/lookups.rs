@@ -1,0 +1,62 @@
+//! Joins names to pools: who is behind a name becomes the backends of its entry.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    App, check,
+    names::{Endpoint, Names, TRY_MAX, Why},
+    pools::Lookup,
+};
+use crate::config::{Config, Target};
+
+/// How often a starting process looks whether every name was looked up.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Who is asked, where there are names.
+///
+/// # Errors
+/// A sentence: no name server is known.
+pub fn names(config: &Config) -> Result<Option<Names>, String> {
+    let mut targets = config.pools.iter().flat_map(|pool| &pool.backends).map(|b| &b.address);
+    match targets.any(|target| !matches!(target, Target::Address(_))) {
+        true => Names::new(&config.dns.servers, TRY_MAX).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Looks all names up, again and again.
+pub fn start(app: &Arc<App>, names: Option<Names>) {
+    let Some(names) = names else { return };
+    for pool in 0..app.config.pools.len() {
+        let targets: Vec<Target> =
+            app.pools().get(pool).names.iter().map(|name| name.spec.address.clone()).collect();
+        for (name, target) in targets.into_iter().enumerate() {
+            let (app, names) = (Arc::clone(app), names.clone());
+            tokio::spawn(async move {
+                let on_look = |endpoints: Option<&[Endpoint]>, why: Option<&Why>| {
+                    take(&app, (pool, name), endpoints, why);
+                };
+                names.watch(&target, on_look).await;
+            });
+        }
+    }
+}
+
+fn take(app: &Arc<App>, name: (usize, usize), endpoints: Option<&[Endpoint]>, why: Option<&Why>) {
+    let state = why.map_or(Lookup::Succeeded, |why| Lookup::Failed(why.clone()));
+    let fresh = app.pools().looked_up(name, state, endpoints, app.bridge);
+    for slot in &fresh {
+        // What was recorded there was somebody else's.
+        let mut gathered = app.gathered.lock().expect("nobody panics holding it");
+        gathered.forget(*slot);
+    }
+    drop(app.pools_in_force());
+    fresh.into_iter().for_each(|slot| check::begin(app, name.0, slot));
+}
+
+/// Waits until every name was looked up once, whatever that came to.
+pub async fn all_made(app: &App) {
+    while !app.pools().all_looked_up() {
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,125 @@
+//! Who is behind a name: backends that come, stay and go while the process runs.
+//!
+//! A backend of the file that has a name owns a range of slots. Each address takes one of them and
+//! keeps it, counters and all, as long as the name has it. When it goes it is left to finish; its
+//! slot is free again once its last connection is over.
+
+use std::{
+    net::SocketAddr,
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Pool,
+    backend::{Backend, Gone},
+};
+use crate::{
+    bridge::Bridge,
+    config::{self, Target, WEIGHT_MAX},
+    coordinator::{names::Endpoint, stats},
+};
+
+/// How long a slot rests before somebody else gets it: what was recorded for the old one is
+/// gathered by then.
+const REST: Duration = Duration::from_secs(1);
+
+impl Pool {
+    /// From now on these are behind `spec`, which has the slots `slots`. Gives the slots of those
+    /// who were not there before.
+    pub(super) fn found(
+        &mut self,
+        slots: Range<usize>,
+        spec: &config::Backend,
+        endpoints: &[Endpoint],
+        bridge: &Bridge,
+    ) -> Vec<usize> {
+        let first = slots.clone().all(|slot| self.at(slot).is_none());
+        for slot in slots.clone() {
+            let Some(backend) = self.at(slot) else { continue };
+            let there = endpoints.iter().any(|endpoint| endpoint.address == backend.address);
+            if !there && backend.gone.is_none() {
+                backend.gone = Some(Gone { idle_since: None });
+                self.settle(slot, &format!("no longer behind {}", spec.address));
+            }
+        }
+        let mut fresh = Vec::new();
+        for endpoint in endpoints {
+            let is_it = |backend: &Backend| backend.address == endpoint.address;
+            let known = |pool: &Pool, slot: &usize| pool.get(*slot).is_some_and(is_it);
+            if let Some(slot) = slots.clone().find(|slot| known(self, slot)) {
+                self.stays(slot, spec, endpoint);
+            } else if let Some(slot) = slots.clone().find(|slot| self.get(*slot).is_none()) {
+                let before = stats::board_sums(bridge, slot);
+                self.comes(slot, spec, endpoint, (before, first));
+                fresh.push(slot);
+            } else {
+                let (pool, address) = (self.name.as_str(), endpoint.address);
+                tracing::warn!(pool, %address, "no room for it: those that are gone still serve");
+            }
+        }
+        self.changed = true;
+        fresh
+    }
+
+    fn stays(&mut self, slot: usize, spec: &config::Backend, endpoint: &Endpoint) {
+        let Some(backend) = self.at(slot) else { return };
+        // What the operator has said of its weight stands until the name says something new.
+        if backend.found.replace(*endpoint) != Some(*endpoint) {
+            (backend.weight, backend.priority) = share(spec, endpoint);
+        }
+        if backend.gone.take().is_some() {
+            self.settle(slot, &format!("behind {} again", spec.address));
+        }
+    }
+
+    /// `before` and `first`: what the slot has counted, and whether this is the first answer.
+    fn comes(
+        &mut self,
+        slot: usize,
+        spec: &config::Backend,
+        endpoint: &Endpoint,
+        (before, first): (stats::BackendSums, bool),
+    ) {
+        self.ids += 1;
+        let mut backend = Backend::new(self.ids, spec, endpoint.address, before);
+        backend.name = name(spec, endpoint.address);
+        backend.found = Some(*endpoint);
+        (backend.weight, backend.priority) = share(spec, endpoint);
+        let slowly = !first && !self.rules.slow_start.is_zero();
+        backend.since = slowly.then(Instant::now);
+        let (pool, name) = (self.name.as_str(), backend.name.as_str());
+        tracing::info!(pool, backend = name, "found behind {}", spec.address);
+        self.put(slot, Some(backend));
+    }
+
+    /// Lets go of those that are gone and have finished.
+    pub(super) fn let_go(&mut self, in_flight: impl Fn(usize) -> u32, now: Instant) {
+        for slot in self.slots.clone() {
+            let Some(Gone { idle_since }) = self.at(slot).and_then(|b| b.gone.as_mut()) else {
+                continue;
+            };
+            if in_flight(slot) > 0 {
+                *idle_since = None;
+            } else if now.saturating_duration_since(*idle_since.get_or_insert(now)) >= REST {
+                self.put(slot, None);
+            }
+        }
+    }
+}
+
+/// Weight and priority of somebody behind a name: what the file says, times and plus what the name
+/// says.
+fn share(spec: &config::Backend, endpoint: &Endpoint) -> (u32, u32) {
+    let weight = spec.weight.saturating_mul(u32::from(endpoint.weight)).min(WEIGHT_MAX);
+    (weight, spec.priority + u32::from(endpoint.priority))
+}
+
+/// A name that tells it from the others behind the same name. The port is in its address.
+fn name(spec: &config::Backend, address: SocketAddr) -> String {
+    let prefix = match &spec.address {
+        Target::Name { host, port } if spec.name == format!("{host}:{port}") => host,
+        _ => &spec.name,
+    };
+    format!("{prefix}-{address}")
+}

@@ -1,0 +1,244 @@
+//! One pool as the coordinator sees it: its backends, and the roster that follows from them.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use super::backend::Backend;
+use crate::{
+    bridge::{Balance, Member, Roster, Tier},
+    config::{self, Outlier, Target},
+    coordinator::{names::Why, stats::BackendSums},
+    health::standing::{self, State},
+    maglev::Table,
+};
+
+/// Steps in which a weight grows.
+const RAMP_STEPS: u32 = 50;
+
+/// One pool as the coordinator sees it.
+pub struct Pool {
+    pub name: String,
+    pub balance: Balance,
+    pub(super) rules: Rules,
+    pub(super) slots: Range<usize>,
+    /// By slot, from the first one of the pool on; `None` where a slot is free.
+    backends: Vec<Option<Backend>>,
+    /// The names that the file has instead of addresses.
+    pub names: Vec<Name>,
+    /// True exactly when too few backends are healthy, so that all of them are used.
+    pub panicking: bool,
+    generation: u64,
+    /// True exactly when the newest roster is not published yet.
+    pub(super) changed: bool,
+    /// When weights last grew.
+    ramped_at: Instant,
+    /// The last id that was given.
+    pub(super) ids: u64,
+}
+
+pub(super) struct Rules {
+    pub(super) slow_start: Duration,
+    pub(super) panic_threshold: f64,
+    pub(super) outlier: Option<Outlier>,
+}
+
+/// A backend of the file that has a name instead of an address.
+pub struct Name {
+    pub spec: config::Backend,
+    pub slots: Range<usize>,
+    pub state: Lookup,
+}
+
+/// What the last lookup of a name came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// There was none yet.
+    Waiting,
+    Succeeded,
+    Failed(Why),
+}
+
+impl Pool {
+    /// The backends of the file that have an address, healthy until proven otherwise, and the names
+    /// of the others.
+    pub(super) fn new(pool: &config::Pool, plan: &crate::bridge::Pool) -> Pool {
+        let mut made = Pool {
+            name: pool.name.clone(),
+            balance: pool.balance,
+            rules: Rules {
+                slow_start: pool.slow_start,
+                panic_threshold: pool.panic_threshold,
+                outlier: pool.outlier,
+            },
+            slots: plan.slots.clone(),
+            backends: plan.slots.clone().map(|_| None).collect(),
+            names: Vec::new(),
+            panicking: false,
+            generation: 0,
+            changed: true,
+            ramped_at: Instant::now(),
+            ids: 0,
+        };
+        for (spec, slots) in pool.backends.iter().zip(&plan.entries) {
+            let (spec, slots) = (spec.clone(), slots.clone());
+            if let Target::Address(address) = spec.address {
+                made.ids += 1;
+                let backend = Backend::new(made.ids, &spec, address, BackendSums::default());
+                made.put(slots.start, Some(backend));
+            } else {
+                made.names.push(Name { spec, slots, state: Lookup::Waiting });
+            }
+        }
+        made
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&Backend> {
+        self.backends[slot - self.slots.start].as_ref()
+    }
+
+    pub(super) fn put(&mut self, slot: usize, backend: Option<Backend>) {
+        self.backends[slot - self.slots.start] = backend;
+    }
+
+    /// The backends that are there, each with its slot.
+    pub fn backends(&self) -> impl Iterator<Item = (usize, &Backend)> {
+        let at =
+            |(i, backend)| Option::as_ref(backend).map(|backend| (self.slots.start + i, backend));
+        self.backends.iter().enumerate().filter_map(at)
+    }
+
+    /// How many may be picked because they are well.
+    pub fn healthy(&self) -> usize {
+        let well = |b: &Backend| b.state == State::Healthy && b.weight > 0;
+        self.backends().filter(|(_, backend)| well(backend)).count()
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<(usize, &Backend)> {
+        self.backends().find(|(_, backend)| backend.name == name)
+    }
+
+    pub(super) fn at(&mut self, slot: usize) -> Option<&mut Backend> {
+        self.backends[slot - self.slots.start].as_mut()
+    }
+
+    /// Draws the conclusion of a change, and tells it once.
+    pub(super) fn settle(&mut self, slot: usize, reason: &str) {
+        let slow_start = self.rules.slow_start;
+        let name = self.name.clone();
+        let Some(backend) = self.at(slot) else { return };
+        let state = backend.judge();
+        if state == backend.state {
+            return;
+        }
+        backend.state = state;
+        let healthy = state == State::Healthy;
+        backend.reason = if healthy { String::new() } else { reason.to_owned() };
+        backend.since = (healthy && !slow_start.is_zero()).then(Instant::now);
+        let (pool, backend) = (name.as_str(), backend.name.as_str());
+        match state {
+            State::Healthy => tracing::info!(pool, backend, reason, "healthy"),
+            State::Unhealthy | State::Ejected => {
+                tracing::warn!(pool, backend, reason, "{}", state.name());
+            }
+            State::Draining | State::Disabled => {
+                tracing::info!(pool, backend, reason, "{}", state.name());
+            }
+        }
+        self.changed = true;
+    }
+
+    /// `counts` are connections that went well and that did not; `room` is how many may still be
+    /// left out.
+    pub(super) fn watch_outlier(
+        &mut self,
+        slot: usize,
+        counts: (u64, u64),
+        room: &mut usize,
+        now: Instant,
+    ) {
+        let Some(rules) = self.rules.outlier else { return };
+        let Some(backend) = self.at(slot) else { return };
+        backend.streak.look(counts.0, counts.1);
+        if backend.streak.is_ejected() {
+            backend.streak.return_if_due(now);
+            return self.settle(slot, "its ejection is over");
+        }
+        let failures = backend.streak.failures();
+        let guilty = failures >= u64::from(rules.consecutive_failures);
+        if guilty && *room > 0 && backend.state == State::Healthy && backend.weight > 0 {
+            *room -= 1;
+            backend.ejections += 1;
+            let long = backend.streak.eject(&rules, now);
+            self.settle(slot, &format!("{failures} failures in a row, out for {long:?}"));
+        }
+    }
+
+    /// Weights that grow want a new roster now and then.
+    pub(super) fn grow_weights(&mut self, now: Instant) {
+        let slow_start = self.rules.slow_start;
+        if slow_start.is_zero() || now < self.ramped_at + slow_start / RAMP_STEPS {
+            return;
+        }
+        self.ramped_at = now;
+        for backend in self.backends.iter_mut().flatten() {
+            if let Some(since) = backend.since {
+                self.changed = true;
+                backend.since = (now < since + slow_start).then_some(since);
+            }
+        }
+    }
+
+    /// Those that the operator allows and that have a weight.
+    fn candidates(&self) -> impl Iterator<Item = (usize, &Backend)> {
+        self.backends().filter(|(_, b)| b.state.is_enabled() && b.weight > 0)
+    }
+
+    pub(super) fn judge_panic(&mut self) {
+        let states: Vec<(u32, State)> =
+            self.candidates().map(|(_, backend)| (backend.priority, backend.state)).collect();
+        let panicking = standing::panics(self.rules.panic_threshold, &states);
+        if panicking == std::mem::replace(&mut self.panicking, panicking) {
+            return;
+        }
+        let (pool, healthy, backends) = (self.name.as_str(), self.healthy(), states.len());
+        let threshold = self.rules.panic_threshold;
+        match panicking {
+            true => tracing::error!(
+                pool,
+                healthy,
+                backends,
+                threshold,
+                "panic: too few healthy backends, all of them are used"
+            ),
+            false => tracing::info!(pool, healthy, backends, "panic is over"),
+        }
+    }
+
+    pub(super) fn roster(&mut self, now: Instant) -> Roster {
+        self.generation += 1;
+        let hashes = self.balance == Balance::Maglev;
+        let used = |backend: &Backend| self.panicking || backend.state == State::Healthy;
+        let mut used: Vec<(usize, &Backend)> =
+            self.candidates().filter(|(_, backend)| used(backend)).collect();
+        // Within a priority the order stays that of the slots.
+        used.sort_by_key(|(_, backend)| backend.priority);
+        let tiers = used.chunk_by(|(_, a), (_, b)| a.priority == b.priority).map(|tier| {
+            let member = |(slot, b): &(usize, &Backend)| {
+                // A table moves keys with each change of a weight: there all of it counts at once.
+                let since = if hashes { None } else { b.since };
+                let weight = standing::weight_now(b.weight, since, self.rules.slow_start, now);
+                let (slot, address, max_connections) = (*slot, b.address, b.max_connections);
+                Member { slot, address, weight, max_connections }
+            };
+            let table = hashes.then(|| {
+                let named: Vec<(&str, u32)> =
+                    tier.iter().map(|(_, b)| (b.name.as_str(), b.weight)).collect();
+                Table::new(&named)
+            });
+            Tier::new(tier[0].1.priority, tier.iter().map(member).collect(), table)
+        });
+        Roster { generation: self.generation, tiers: tiers.collect() }
+    }
+}

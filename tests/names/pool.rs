@@ -1,0 +1,180 @@
+//! A pool whose backends have names: they come, stay and go with the records.
+
+use std::{io::Read, net::TcpStream};
+
+use crate::{
+    kit::{Config, Proxy, Server, Stats, each_driver, peer},
+    server::{A, Data, NameServer, Question, Reply, SRV},
+};
+
+/// Servers on one port of 127.0.0.1, 127.0.0.2 and so on, that say their names.
+fn servers(names: &[u8]) -> (u16, Vec<Server>) {
+    let first = Server::named(names[0]);
+    let port = first.address.port();
+    let mut servers = vec![first];
+    for (i, name) in names.iter().enumerate().skip(1) {
+        let name = *name;
+        servers.push(Server::at(([127, 0, 0, 1 + i as u8], port).into(), move |mut stream| {
+            let _ = std::io::Write::write_all(&mut stream, &[name]);
+            let _ = stream.read(&mut [0]);
+        }));
+    }
+    (port, servers)
+}
+
+/// Every name has these addresses, for a second.
+fn hosts(last: &[u8]) -> impl FnMut(&Question) -> Reply + Send + use<> {
+    let record = |last: &u8| (1, Data::V4([127, 0, 0, *last].into()));
+    let records: Vec<_> = last.iter().map(record).collect();
+    move |question| match question.kind {
+        A => Reply::Records(records.clone()),
+        _ => Reply::Records(Vec::new()),
+    }
+}
+
+fn who(proxy: &Proxy) -> (char, TcpStream) {
+    let mut client = proxy.connect();
+    let mut name = [0];
+    client.read_exact(&mut name).unwrap();
+    (char::from(name[0]), client)
+}
+
+fn order(proxy: &Proxy, picks: usize) -> String {
+    (0..picks).map(|_| who(proxy).0).collect()
+}
+
+/// Addresses and states of the pool.
+fn states(stats: &Stats) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let backends = stats.0["pools"][0]["backends"].as_array().unwrap();
+    backends.iter().map(|b| (text(&b["address"]), text(&b["state"]))).collect()
+}
+
+fn name<'s>(stats: &'s Stats, key: &str) -> &'s str {
+    stats.0["pools"][0]["names"][0][key].as_str().unwrap()
+}
+
+/// 1. A name has one address; a client stays there. 2. A second address comes: both serve, and the
+///    first has kept its counters. 3. The first goes: it takes nobody new, its client is still
+///    served. 4. The client leaves, and it is gone. 5. It comes back as a new one, from zero.
+#[test]
+fn backends_come_stay_and_go_with_the_records() {
+    each_driver(|driver| {
+        let (port, _servers) = servers(b"ab");
+        let dns = NameServer::new(hosts(&[1]));
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .pool("balance = \"round_robin\"")
+            .backend_at(&format!("db.internal:{port}"), "")
+            .start();
+        let (a, b) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{port}"));
+        let healthy = |address: &String| (address.clone(), "healthy".to_owned());
+        assert_eq!(states(&proxy.stats()), [healthy(&a)], "looked up before the first client");
+        let (first, mut held) = who(&proxy);
+        assert_eq!((first, order(&proxy, 3)), ('a', "aaa".into()));
+
+        dns.now(hosts(&[1, 2]));
+        let stats = proxy.wait_stats("both", |s| states(s) == [healthy(&a), healthy(&b)]);
+        assert_eq!(stats.backend(0, "connections_total"), 4);
+        assert_eq!(stats.0["pools"][0]["backends"][1]["name"], format!("a-{b}"));
+        let both = order(&proxy, 4);
+        assert!(both == "abab" || both == "baba", "{both}");
+
+        dns.now(hosts(&[2]));
+        let draining = (a.clone(), "draining".to_owned());
+        let stats =
+            proxy.wait_stats("a is going", |s| states(s) == [draining.clone(), healthy(&b)]);
+        let reason = stats.0["pools"][0]["backends"][0]["reason"].as_str().unwrap();
+        assert_eq!(reason, format!("no longer behind db.internal:{port}"));
+        assert_eq!(order(&proxy, 4), "bbbb");
+        peer::finish(&held);
+        assert_eq!(peer::end_of(&mut held), crate::kit::End::Fin);
+        proxy.wait_stats("a is gone", |s| states(s) == [healthy(&b)]);
+
+        dns.now(hosts(&[1, 2]));
+        let stats = proxy.wait_stats("a is back", |s| states(s) == [healthy(&a), healthy(&b)]);
+        assert_eq!(stats.backend(0, "connections_total"), 0, "somebody new");
+        assert_eq!(stats.backend_phase(0, "connect")["count"], 0);
+    });
+}
+
+/// 1. A name has an address. 2. The server fails in every way there is: that is said, and the
+///    address keeps serving. 3. It answers again, and that is said too.
+#[test]
+fn a_name_server_that_fails_changes_nothing() {
+    each_driver(|driver| {
+        let (port, _servers) = servers(b"a");
+        let dns = NameServer::new(hosts(&[1]));
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend_at(&format!("db.internal:{port}"), "")
+            .start();
+        assert_eq!(name(&proxy.stats(), "state"), "ok");
+        for (reply, error) in [
+            (Reply::Code(2), "the server cannot tell (Server Failure)"),
+            (Reply::Code(3), "no such name"),
+            (Reply::Records(Vec::new()), "the name has no address"),
+            (Reply::Code(5), "the server refuses to answer"),
+        ] {
+            dns.now(move |_| reply.clone());
+            let failing = |s: &Stats| name(s, "state") == "failing" && name(s, "error") == error;
+            proxy.wait_stats(error, failing);
+            assert_eq!(order(&proxy, 3), "aaa");
+        }
+        dns.now(hosts(&[1]));
+        proxy.wait_stats("it is looked up again", |s| name(s, "state") == "ok");
+        let log = proxy.stderr();
+        assert_eq!(log.matches("looked up again").count(), 1, "{log}");
+        assert!(log.contains("cannot look it up: what was known stays"), "{log}");
+    });
+}
+
+/// 1. Nobody is behind the name when the process starts. 2. It starts all the same, is not ready,
+///    and resets clients. 3. An address comes: ready, and served.
+#[test]
+fn a_name_without_an_address_is_waited_for() {
+    each_driver(|driver| {
+        let (port, _servers) = servers(b"a");
+        let dns = NameServer::new(|_: &Question| Reply::Code(3));
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend_at(&format!("db.internal:{port}"), "")
+            .start();
+        assert_eq!(proxy.get("/ready").status, 503);
+        assert_eq!(peer::end_of(&mut proxy.connect()), crate::kit::End::Reset);
+        proxy.wait_ended_only("no_backend", 1);
+        dns.now(hosts(&[1]));
+        proxy.wait_stats("an address", |s| states(s).len() == 1);
+        assert_eq!((proxy.get("/ready").status, order(&proxy, 2)), (200, "aa".into()));
+    });
+}
+
+/// 1. A service has two hosts, of priority 0 and 1, the first with weight 5. 2. The backends have
+///    port, weight and priority from the records; the fallback gets nothing.
+#[test]
+fn a_service_gives_port_weight_and_priority() {
+    each_driver(|driver| {
+        let (port, _servers) = servers(b"ab");
+        let dns = NameServer::new(move |question: &Question| {
+            let one = |last| Reply::Records(vec![(1, Data::V4([127, 0, 0, last].into()))]);
+            match (&*question.name, question.kind) {
+                ("_db._tcp.example", SRV) => Reply::Records(vec![
+                    (1, Data::Service { priority: 0, weight: 5, port, target: "one.example" }),
+                    (1, Data::Service { priority: 1, weight: 0, port, target: "two.example" }),
+                ]),
+                ("one.example", A) => one(1),
+                ("two.example", A) => one(2),
+                _ => Reply::Records(Vec::new()),
+            }
+        });
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend_at("srv:_db._tcp.example", "weight = 2\npriority = 3\n")
+            .start();
+        let stats = proxy.stats();
+        let shares: Vec<_> =
+            [0, 1].map(|b| (stats.backend(b, "weight"), stats.backend(b, "priority"))).into();
+        assert_eq!(shares, [(10, 3), (2, 4)]);
+        assert_eq!(order(&proxy, 5), "aaaaa");
+    });
+}
