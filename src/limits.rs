@@ -9,6 +9,9 @@
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
 //! | admin connections | the next one waits in the listen queue |
 //! | health checks at once | the next one waits |
+//! | questions to name servers at once | the next one waits |
+//! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
+//! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
@@ -37,6 +40,9 @@ pub const LOG_LINES_MAX: usize = 8192;
 /// Most pipes one shard keeps, whatever the host allows.
 pub const PIPES_PER_SHARD_MAX: u32 = 256;
 
+/// Questions to name servers that wait for their answers at once.
+pub const QUESTIONS_AT_ONCE_MAX: usize = 32;
+
 /// Backends behind one name: as many as an answer may have, and half as many that are gone from it
 /// and still have connections.
 pub const SLOTS_PER_NAME: usize = ENDPOINTS_MAX + ENDPOINTS_MAX / 2;
@@ -54,7 +60,9 @@ pub const HANDED_WAITING_MAX: usize = ACCEPTS_PER_TURN;
 /// Connections the sweep looks at before others get a turn.
 pub const SWEEP_PER_TURN: usize = 1024;
 
-const _: () = assert!(FDS_RESERVED as usize >= ADMIN_CONNS_MAX + CHECKS_AT_ONCE_MAX + 64);
+const _: () = assert!(
+    FDS_RESERVED as usize >= ADMIN_CONNS_MAX + CHECKS_AT_ONCE_MAX + QUESTIONS_AT_ONCE_MAX + 64
+);
 
 const PAGE: u64 = 4096;
 

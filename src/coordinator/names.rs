@@ -30,7 +30,10 @@ use self::{
     answer::{Found, Host, Place},
     watched::{Told, Watched},
 };
-use crate::{config::Target, limits::ENDPOINTS_MAX};
+use crate::{
+    config::Target,
+    limits::{ENDPOINTS_MAX, QUESTIONS_AT_ONCE_MAX},
+};
 
 /// How long one server may take for one try of one question.
 pub const TRY_MAX: Duration = Duration::from_secs(2);
@@ -38,13 +41,12 @@ pub const TRY_MAX: Duration = Duration::from_secs(2);
 /// Tries after the first one: a datagram may be lost.
 const TRIES_MORE: usize = 1;
 
-/// Hosts of one service that are asked for at once.
-const HOSTS_AT_ONCE: usize = 8;
-
 /// Asks the servers.
 #[derive(Clone)]
 pub struct Names {
     resolver: TokioResolver,
+    /// For questions that are asked at once: each has a socket.
+    places: Arc<Semaphore>,
 }
 
 impl Names {
@@ -68,7 +70,7 @@ impl Names {
         options.timeout = try_max;
         options.attempts = TRIES_MORE;
         let resolver = builder.build().map_err(no_servers)?;
-        Ok(Names { resolver })
+        Ok(Names { resolver, places: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE_MAX)) })
     }
 
     /// Who is behind `target` now.
@@ -138,11 +140,10 @@ impl Names {
         let records = self.ask(name, RecordType::SRV).await?;
         let places = answer::first_places(records.answers().iter().filter_map(place).collect());
         let hosts: BTreeSet<String> = places.iter().filter_map(Place::host).collect();
-        let (mut asking, turns) = (JoinSet::new(), Arc::new(Semaphore::new(HOSTS_AT_ONCE)));
+        let mut asking = JoinSet::new();
         for host in hosts {
-            let (names, turns) = (self.clone(), Arc::clone(&turns));
+            let names = self.clone();
             asking.spawn(async move {
-                let _turn = turns.acquire().await;
                 let found = names.host(&host).await;
                 (host, found)
             });
@@ -167,6 +168,7 @@ impl Names {
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Why> {
+        let _place = self.places.acquire().await;
         // Its cache has no room, but what was put there last may be there for a moment.
         self.resolver.clear_cache();
         self.resolver.lookup(name, kind).await.map_err(why)

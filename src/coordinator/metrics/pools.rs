@@ -9,7 +9,7 @@ use crate::{
     bridge::{Direction, Failure},
     coordinator::{
         App,
-        pools::{Backend, Pool, Pools},
+        pools::{Backend, Lookup, Pool, Pools},
         stats::{self, BackendSums},
     },
     health::standing::State,
@@ -47,16 +47,28 @@ pub fn counts(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::R
     traffic(&rows, &sums, e)
 }
 
+fn flag(so: bool) -> f64 {
+    f64::from(u8::from(so))
+}
+
 fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let label = |pool: &Pool| [("pool", pool.name.clone())];
     let help = "1 while too few backends are healthy and all of them are used";
     let mut family = Family::gauge(e, "pool_panic", help)?;
     for pool in pools.all() {
-        family.put(&label(pool), f64::from(u8::from(pool.panicking)))?;
+        family.put(&label(pool), flag(pool.panicking))?;
     }
     let mut family = Family::counter(e, "pool_retries", "Attempts after a timed-out dial")?;
     for (i, pool) in pools.all().enumerate() {
         family.put(&label(pool), stats::pool_sums(app, i).retries as f64)?;
+    }
+    let help = "1 while a name cannot be looked up and what was known of it is used";
+    let mut family = Family::gauge(e, "pool_name_failing", help)?;
+    for pool in pools.all() {
+        for name in &pool.names {
+            let labels = [("pool", pool.name.clone()), ("name", name.spec.address.to_string())];
+            family.put(&labels, flag(matches!(name.state, Lookup::Failed(_))))?;
+        }
     }
     let help = "Attempts after a timed-out dial that the retry budget did not allow";
     let mut family = Family::counter(e, "pool_retries_denied", help)?;
@@ -67,7 +79,6 @@ fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Res
 }
 
 fn states(rows: &[Row<'_>], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let flag = |so: bool| f64::from(u8::from(so));
     let mut family = Family::gauge(e, "backend_healthy", "1 for a backend that is well")?;
     for row in rows {
         family.put(&row.labels, flag(row.known.state == State::Healthy))?;

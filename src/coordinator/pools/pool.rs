@@ -60,6 +60,15 @@ pub enum Lookup {
     Failed(Why),
 }
 
+/// A table moves keys with each change of a weight, so there all of it counts at once; a round robin
+/// looks at none.
+fn slow_start(pool: &config::Pool) -> Duration {
+    match pool.balance {
+        Balance::Maglev | Balance::RoundRobin => Duration::ZERO,
+        _ => pool.slow_start,
+    }
+}
+
 impl Pool {
     /// The backends of the file that have an address, healthy until proven otherwise, and the names
     /// of the others.
@@ -68,7 +77,7 @@ impl Pool {
             name: pool.name.clone(),
             balance: pool.balance,
             rules: Rules {
-                slow_start: pool.slow_start,
+                slow_start: slow_start(pool),
                 panic_threshold: pool.panic_threshold,
                 outlier: pool.outlier,
             },
@@ -226,9 +235,8 @@ impl Pool {
         used.sort_by_key(|(_, backend)| backend.priority);
         let tiers = used.chunk_by(|(_, a), (_, b)| a.priority == b.priority).map(|tier| {
             let member = |(slot, b): &(usize, &Backend)| {
-                // A table moves keys with each change of a weight: there all of it counts at once.
-                let since = if hashes { None } else { b.since };
-                let weight = standing::weight_now(b.weight, since, self.rules.slow_start, now);
+                let (slow_start, since) = (self.rules.slow_start, b.since);
+                let weight = standing::weight_now(b.weight, since, slow_start, now);
                 let (slot, address, max_connections) = (*slot, b.address, b.max_connections);
                 Member { slot, address, weight, max_connections }
             };
