@@ -37,13 +37,18 @@ pub enum Refusal {
     Foreign(String),
 }
 
+/// Whether a request with this method may change something.
+pub fn changes(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}
+
 /// Whether the request may be answered.
 ///
 /// # Errors
 /// The status to answer with, and a sentence.
 pub fn judge(asked: &Asked<'_>, token: Option<&Token>) -> Result<(), Refusal> {
     let here = asked.peer.to_canonical().is_loopback();
-    let changes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(asked.method);
+    let changes = changes(asked.method);
     let offered = asked.authorization.and_then(bearer);
     let known = token.is_some_and(|token| offered.is_some_and(|offered| token.is(offered)));
     // Probes of a load balancer or an orchestrator have no token.

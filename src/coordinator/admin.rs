@@ -101,21 +101,28 @@ async fn one(router: Router, stream: TcpStream) {
         .await;
 }
 
-/// Lets a request through, or says why not (`access`).
+/// Lets a request through, or says why not (`access`). Who asked for a change is logged, whatever
+/// came of it.
 async fn guard(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    match judge(&app, peer, &request) {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answer = match judge(&app, peer, &request) {
         Ok(()) => next.run(request).await,
         Err(Refusal::Foreign(sentence)) => (StatusCode::FORBIDDEN, sentence).into_response(),
         Err(Refusal::Token(sentence)) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             (StatusCode::UNAUTHORIZED, challenge, sentence).into_response()
         }
+    };
+    if access::changes(&method) {
+        let status = answer.status().as_u16();
+        tracing::info!(%peer, %method, path, status, "change asked for");
     }
+    answer
 }
 
 fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<(), Refusal> {

@@ -144,7 +144,7 @@ fn a_change_that_makes_no_sense_is_refused_with_a_sentence() {
     });
 }
 
-/// 1. A change. 2. The log has it, with the names.
+/// 1. A change. 2. The log has it, with the names, and who asked.
 #[test]
 fn changes_are_logged() {
     each_driver(|driver| {
@@ -153,7 +153,8 @@ fn changes_are_logged() {
         proxy.change("a", r#"{"state": "drain", "weight": 7}"#);
         crate::kit::wait_until("the log has it", || {
             let log = proxy.stderr();
-            log.contains("draining") && log.contains("weight=7")
+            let asked = "method=PATCH path=\"/pools/web/backends/a\" status=200";
+            log.contains("draining") && log.contains("weight=7") && log.contains(asked)
         });
     });
 }
