@@ -110,7 +110,7 @@ async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admiss
     let (outcome, lease) = match dial::reach(&shard, &conn).await {
         Ok(lease) => {
             relay::relay(&shard, &conn, &lease).await;
-            (Outcome::served(&conn, lease.slot), Some(lease))
+            (Outcome::served(&conn, lease.slot()), Some(lease))
         }
         Err(end) => {
             conn.abort();

@@ -8,7 +8,7 @@ use super::{
     Shard,
     conn::Conn,
     pick::Tried,
-    pool::{self, Lease, NoLease},
+    pool::{self, Lease, NoLease, Picked},
     record,
 };
 use crate::{
@@ -31,24 +31,24 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         if let Some(ended) = conn.ended() {
             return Err(ended);
         }
-        let lease = match pool::lease(shard, pool, conn, &tried) {
-            Ok(lease) => lease,
+        let picked = match pool::lease(shard, pool, conn, &tried) {
+            Ok(picked) => picked,
             Err(why) => return Err(cause.unwrap_or_else(|| untried(shard, conn, why))),
         };
         if tried.count() == 0 {
             pool::first_attempt(shard, pool);
         }
-        match dial(shard, conn, &lease).await {
+        match dial(shard, conn, &picked).await {
             // Something else has ended it meanwhile.
             Ok(()) if conn.ended().is_some() => {}
             Ok(()) => {
-                pool::dialed(shard, &lease);
-                return Ok(lease);
+                pool::dialed(shard, &picked.lease);
+                return Ok(picked.lease);
             }
             Err(failure) => {
-                record::dial_failed(shard, lease.slot, failure);
-                pool::dial_failed(shard, &lease, failure);
-                tried.add(lease.slot, lease.priority);
+                record::dial_failed(shard, picked.lease.slot(), failure);
+                pool::dial_failed(shard, &picked.lease, failure);
+                tried.add(picked.lease.slot(), picked.priority);
                 cause = Some(end_reason(failure));
                 if failure == Failure::Timeout && !pool::allows_another(shard, pool) {
                     return Err(end_reason(failure));
@@ -69,18 +69,18 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
     }
 }
 
-async fn dial(shard: &Shard, conn: &Conn, lease: &Lease) -> Result<(), Failure> {
+async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure> {
     let began = Instant::now();
-    let server = Socket::connect(lease.address).map_err(failure)?;
+    let server = Socket::connect(picked.address).map_err(failure)?;
     conn.dialing(&server);
-    let pool = &shard.bridge.plan.pools[lease.pool];
+    let pool = &shard.bridge.plan.pools[picked.lease.pool()];
     let outcome = match server.connected(pool.connect_timeout).await {
         Ok(()) if conn.ended().is_none() => introduce(conn, &server, pool.send_proxy),
         outcome => outcome,
     };
     match outcome {
         Ok(()) if conn.ended().is_none() => {
-            record::established(shard, conn, lease, began);
+            record::established(shard, conn, &picked.lease, began);
             Ok(())
         }
         outcome => {

@@ -32,6 +32,8 @@ pub struct Pool {
     budget: Budget,
     /// Picks since the last one whose error was looked at; `None` where it never is.
     unsampled: Option<u32>,
+    /// True exactly when it looks at the client's key.
+    hashes: bool,
 }
 
 impl Pool {
@@ -45,6 +47,7 @@ impl Pool {
             picker: Picker::new(plan.balance, plan.max_attempts, plan.slots.clone(), shard),
             budget: Budget::new(plan.retry_budget, shards, Instant::now()),
             unsampled: sampled.then_some(0),
+            hashes: plan.balance == Balance::Maglev,
         }
     }
 }
@@ -52,21 +55,38 @@ impl Pool {
 /// One connection in flight to a backend, its dial included; dropping it gives the place back.
 pub struct Lease {
     shard: Rc<Shard>,
+    /// Numbers of half a word: every connection has one of these.
+    pool: u32,
+    slot: u32,
+}
+
+impl Lease {
     /// Index into the plan's pools.
-    pub pool: usize,
+    pub fn pool(&self) -> usize {
+        self.pool as usize
+    }
+
     /// The backend's place in the boards.
-    pub slot: usize,
-    /// Where it is dialed.
-    pub address: SocketAddr,
-    /// Of the backend.
-    pub priority: u32,
+    pub fn slot(&self) -> usize {
+        self.slot as usize
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shard.bridge.boards.in_flight.down(self.shard.id, self.slot);
-        self.shard.pools.borrow_mut()[self.pool].picker.left(self.slot);
+        self.shard.bridge.boards.in_flight.down(self.shard.id, self.slot());
+        self.shard.pools.borrow_mut()[self.pool()].picker.left(self.slot());
     }
+}
+
+/// Who was picked.
+pub struct Picked {
+    /// Its place.
+    pub lease: Lease,
+    /// Where it is dialed.
+    pub address: SocketAddr,
+    /// Its priority.
+    pub priority: u32,
 }
 
 /// Why there is no lease.
@@ -84,13 +104,13 @@ pub fn lease(
     index: usize,
     conn: &Conn,
     tried: &Tried,
-) -> Result<Lease, NoLease> {
+) -> Result<Picked, NoLease> {
     let in_flight = &shard.bridge.boards.in_flight;
     let count = |slot: usize| in_flight.sum(slot);
     let mut pools = shard.pools.borrow_mut();
-    let Pool { roster, picker, unsampled, .. } = &mut pools[index];
+    let Pool { roster, picker, unsampled, hashes, .. } = &mut pools[index];
     let roster = roster.newest();
-    let key = maglev::source_key(conn.client_address.ip());
+    let key = if *hashes { maglev::source_key(conn.client_address.ip()) } else { 0 };
     let ask = Ask { tried, now: Instant::now(), key };
     for _ in 0..RACES_MAX {
         let picked = picker.pick(roster, &ask, count, &mut shard.rng.borrow_mut());
@@ -109,8 +129,8 @@ pub fn lease(
             let error = picker.error(roster, &ask, (&member, priority), before);
             record::pick_error(shard, error);
         }
-        let (shard, pool, address) = (Rc::clone(shard), index, member.address);
-        return Ok(Lease { shard, pool, slot, address, priority });
+        let lease = Lease { shard: Rc::clone(shard), pool: index as u32, slot: slot as u32 };
+        return Ok(Picked { lease, address: member.address, priority });
     }
     Err(NoLease::Full)
 }
@@ -136,13 +156,13 @@ pub fn allows_another(shard: &Shard, pool: usize) -> bool {
 
 /// The dial of a lease succeeded.
 pub fn dialed(shard: &Shard, lease: &Lease) {
-    shard.pools.borrow_mut()[lease.pool].picker.succeeded(lease.slot);
+    shard.pools.borrow_mut()[lease.pool()].picker.succeeded(lease.slot());
 }
 
 /// The dial of a lease failed. A shortage of our own says nothing about the backend.
 pub fn dial_failed(shard: &Shard, lease: &Lease, failure: Failure) {
     if failure != Failure::Local {
-        shard.pools.borrow_mut()[lease.pool].picker.failed(lease.slot, Instant::now());
+        shard.pools.borrow_mut()[lease.pool()].picker.failed(lease.slot(), Instant::now());
     }
 }
 

@@ -104,12 +104,12 @@ pub fn pick_error(shard: &Shard, error: u32) {
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = Instant::now();
     conn.established_at.set(now);
-    shard.board().backends[lease.slot].established.add(1);
+    shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
         h.listeners[conn.listener].connect.record(now - conn.accepted_at);
-        h.backends[lease.slot].connect.record(now - began);
+        h.backends[lease.slot()].connect.record(now - began);
     });
-    pool::took(shard, lease.pool, lease.slot, now - began, now);
+    pool::took(shard, lease.pool(), lease.slot(), now - began, now);
 }
 
 /// Records the first byte received from the server.

@@ -72,8 +72,9 @@ struct Ends {
 struct Flow {
     shard: Rc<Shard>,
     conn: Rc<Conn>,
-    pool: usize,
-    slot: usize,
+    /// Indices of half a word, as in a lease.
+    pool: u32,
+    slot: u32,
     direction: Direction,
     ends: Ends,
     listener_board: &'static ListenerBoard,
@@ -127,12 +128,12 @@ impl Flow {
         Flow {
             shard: Rc::clone(shard),
             conn: Rc::clone(conn),
-            pool: lease.pool,
-            slot: lease.slot,
+            pool: lease.pool() as u32,
+            slot: lease.slot() as u32,
             direction,
             ends,
             listener_board: &board.listeners[conn.listener],
-            backend_board: &board.backends[lease.slot],
+            backend_board: &board.backends[lease.slot()],
             gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
             share: Share::default(),
             vain_waits: Cell::new(0),
@@ -248,7 +249,8 @@ impl Flow {
                 self.conn.asked_at.set(Some(Instant::now()));
             }
             Direction::Down if !self.conn.answered.get() => {
-                record::first_byte(&self.shard, &self.conn, self.pool, self.slot);
+                let (pool, slot) = (self.pool as usize, self.slot as usize);
+                record::first_byte(&self.shard, &self.conn, pool, slot);
             }
             Direction::Up | Direction::Down => {}
         }
