@@ -60,8 +60,8 @@ pub enum Lookup {
     Failed(Why),
 }
 
-/// A table moves keys with each change of a weight, so there all of it counts at once; a round robin
-/// looks at none.
+/// A table moves keys with each change of a weight, so there all of it counts at once; a round
+/// robin looks at none.
 fn slow_start(pool: &config::Pool) -> Duration {
     match pool.balance {
         Balance::Maglev | Balance::RoundRobin => Duration::ZERO,
