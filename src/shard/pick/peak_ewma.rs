@@ -8,28 +8,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Member, Open};
+use super::{Load, Member, Open};
 
 /// After this long an old latency counts for a third (1/e).
 const DECAY: Duration = Duration::from_secs(10);
 
-/// The cost of one connection in flight to a backend that has never answered: more than any that
-/// has. The first connection to it costs nothing, so that it is tried.
-const UNKNOWN_US: f64 = 1e12;
-
-/// What is known of one backend.
+/// What is known of one backend: an average, as it was at some time.
 #[derive(Clone, Copy, Debug)]
 struct Average {
     us: f64,
     at: Instant,
-}
-
-impl Average {
-    /// The average, as much of it as is remembered after `now - at`.
-    fn decayed(self, now: Instant) -> f64 {
-        let age = now.saturating_duration_since(self.at);
-        self.us * (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
-    }
 }
 
 /// One shard's averages, by place in the pool.
@@ -55,20 +43,35 @@ impl Latencies {
         self.0[place] = Some(Average { us: average, at: now });
     }
 
-    fn cost<F: Fn(usize) -> u32>(&self, open: &Open<'_, F>, member: &Member) -> f64 {
-        let in_flight = f64::from((open.in_flight)(member.slot));
-        let cost = match self.0[member.slot - open.first] {
-            None => UNKNOWN_US * in_flight,
-            Some(average) => average.decayed(open.ask.now) * (in_flight + 1.0),
-        };
-        cost / f64::from(member.weight)
-    }
-
-    /// Whether `a` costs less than `b`.
+    /// Whether `a` costs less than `b`. One that has never answered costs nothing while it has no
+    /// connection, so that it is tried, and more than any that has answered once it has one.
     pub(super) fn cheaper<F>(&self, open: &Open<'_, F>, a: &Member, b: &Member) -> bool
     where
         F: Fn(usize) -> u32,
     {
-        self.cost(open, a) < self.cost(open, b)
+        let load = |m: &Member| Load { connections: (open.in_flight)(m.slot), weight: m.weight };
+        let known = |m: &Member| self.0[m.slot - open.first];
+        let (load_a, load_b) = (load(a), load(b));
+        match (known(a), known(b)) {
+            (None, None) => load_a.is_below(load_b),
+            (None, Some(_)) => load_a.connections == 0,
+            (Some(_), None) => load_b.connections > 0,
+            (Some(known_a), Some(known_b)) => {
+                // Both forget at the same pace, so only the difference of their ages counts.
+                let newer = seconds_from(known_b.at, known_a.at) / DECAY.as_secs_f64();
+                let cost = |known: Average, load: Load| {
+                    known.us * (f64::from(load.connections) + 1.0) / f64::from(load.weight)
+                };
+                cost(known_a, load_a) * newer.exp() < cost(known_b, load_b)
+            }
+        }
+    }
+}
+
+/// How much later `to` is than `from`.
+fn seconds_from(from: Instant, to: Instant) -> f64 {
+    match to.checked_duration_since(from) {
+        Some(later) => later.as_secs_f64(),
+        None => -from.duration_since(to).as_secs_f64(),
     }
 }
