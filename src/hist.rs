@@ -33,41 +33,46 @@ impl Kind {
 /// Durations in microseconds, and how many lay above the range.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    values: Histogram<u64>,
+    kind: Kind,
+    /// Made for the first value and kept: most slots of a backend with a name stay empty, and the
+    /// allocator touches all of it.
+    values: Option<Box<Histogram<u64>>>,
     over_range: u64,
 }
 
 impl Latency {
-    /// An empty histogram. Its memory is zeroed on demand by the kernel, so one that is never
-    /// recorded into costs next to nothing.
+    /// An empty histogram.
     pub fn new(kind: Kind) -> Self {
-        let (most, digits) = kind.bounds();
-        let values =
-            Histogram::new_with_bounds(1, most, digits).expect("constant bounds are valid");
-        Latency { values, over_range: 0 }
+        Latency { kind, values: None, over_range: 0 }
+    }
+
+    fn values_mut(&mut self) -> &mut Histogram<u64> {
+        let (most, digits) = self.kind.bounds();
+        let made = || Histogram::new_with_bounds(1, most, digits);
+        self.values.get_or_insert_with(|| Box::new(made().expect("constant bounds are valid")))
     }
 
     /// Records one duration; above the range it is clamped and counted apart.
     pub fn record(&mut self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        if us > self.values.high() {
-            self.over_range += 1;
-        }
-        self.values.saturating_record(us.min(self.values.high()));
+        let values = self.values_mut();
+        let high = values.high();
+        values.saturating_record(us.min(high));
+        self.over_range += u64::from(us > high);
     }
 
     /// Adds everything in `other`, which has the same kind.
     pub fn merge(&mut self, other: &Latency) {
-        if !other.values.is_empty() {
-            self.values.add(&other.values).expect("histograms of one kind have one range");
+        if let Some(values) = other.values.as_ref().filter(|values| !values.is_empty()) {
+            self.values_mut().add(&**values).expect("histograms of one kind have one range");
             self.over_range += other.over_range;
         }
     }
 
-    /// Forgets everything; an empty one is left untouched, so that its memory stays unused.
+    /// Forgets everything.
     pub fn clear(&mut self) {
-        if !self.values.is_empty() {
-            self.values.reset();
+        if let Some(values) = self.values.as_mut().filter(|values| !values.is_empty()) {
+            values.reset();
             self.over_range = 0;
         }
     }
@@ -79,22 +84,22 @@ impl Latency {
 
     /// The number of values.
     pub fn count(&self) -> u64 {
-        self.values.len()
+        self.values.as_ref().map_or(0, |values| values.len())
     }
 
     /// The sum of all values in microseconds, as exact as the resolution.
     pub fn sum_us(&self) -> f64 {
-        self.values.mean() * self.values.len() as f64
+        self.values.as_ref().map_or(0.0, |values| values.mean() * values.len() as f64)
     }
 
     /// How many values are at most `us` microseconds.
     pub fn count_to(&self, us: u64) -> u64 {
-        self.values.count_between(0, us)
+        self.values.as_ref().map_or(0, |values| values.count_between(0, us))
     }
 
     /// The percentiles.
     pub fn percentiles(&self) -> Percentiles {
-        Percentiles::of(&self.values)
+        self.values.as_ref().map_or_else(Percentiles::default, |values| Percentiles::of(values))
     }
 }
 
