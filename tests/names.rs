@@ -193,13 +193,7 @@ fn a_thousand_broken_answers_are_no_answer() {
     let seed = Seed::new();
     let mut rng = seed.rng(0);
     // Each lookup asks for both families: a thousand answers at least.
-    let server = NameServer::new(move |_: &Question| {
-        let bytes: Vec<u8> = (0..rng.usize(0..200)).map(|_| rng.u8(..)).collect();
-        match rng.u8(0..4) {
-            0 => Reply::Raw(bytes),
-            _ => Reply::Broken(rng.u16(1..), bytes),
-        }
-    });
+    let server = NameServer::new(move |_: &Question| Reply::spoiled(&mut rng));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let names = Names::new(&[server.address], Duration::from_millis(50)).unwrap();
     for round in 0..ROUNDS {

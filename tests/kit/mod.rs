@@ -10,6 +10,7 @@ pub mod http;
 pub mod peer;
 pub mod proxy;
 pub mod server;
+pub mod steady;
 
 use std::{
     panic,
@@ -21,6 +22,7 @@ pub use config::Config;
 pub use peer::{End, Seen};
 pub use proxy::{Folder, Proxy, Stats};
 pub use server::{Blackhole, FreePort, Hand, Refusing, Server, Tool};
+pub use steady::Steady;
 
 /// Everything that has to happen happens within this, on a machine that is busy elsewhere too.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -76,10 +76,25 @@ impl Server {
 
     /// Says its name and waits for the client's end.
     pub fn named(name: u8) -> Server {
-        Server::new(move |mut stream| {
+        Server::named_at(ANY, name)
+    }
+
+    /// The same on a given address.
+    pub fn named_at(address: SocketAddr, name: u8) -> Server {
+        Server::at(address, move |mut stream| {
             let _ = stream.write_all(&[name]);
             let _ = stream.read(&mut [0]);
         })
+    }
+
+    /// Servers that say these names, on one port of 127.0.0.1, 127.0.0.2 and so on.
+    pub fn neighbours(names: &[u8]) -> (u16, Vec<Server>) {
+        let mut servers = vec![Server::named(names[0])];
+        let port = servers[0].address.port();
+        servers.extend((2..).zip(&names[1..]).map(|(last, name)| {
+            Server::named_at((Ipv4Addr::new(127, 0, 0, last), port).into(), *name)
+        }));
+        (port, servers)
     }
 
     /// Connections so far.
@@ -199,7 +214,7 @@ impl Refusing {
 /// nobody else, and not listening, so that one who sets `SO_REUSEADDR` can.
 pub struct FreePort {
     pub address: SocketAddr,
-    _socket: Socket,
+    sockets: Vec<Socket>,
 }
 
 impl FreePort {
@@ -208,7 +223,19 @@ impl FreePort {
         socket.set_reuse_address(true).unwrap();
         socket.bind(&ANY.into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        FreePort { address, _socket: socket }
+        FreePort { address, sockets: vec![socket] }
+    }
+
+    /// The same for TCP and UDP. The UDP socket is connected to itself: what others send there goes
+    /// past it, to the one it is for, or nowhere.
+    pub fn with_udp() -> FreePort {
+        let mut port = FreePort::new();
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&port.address.into()).unwrap();
+        socket.connect(&port.address.into()).unwrap();
+        port.sockets.push(socket);
+        port
     }
 }
 

@@ -3,24 +3,9 @@
 use std::{io::Read, net::TcpStream};
 
 use crate::{
-    kit::{Config, Proxy, Server, Stats, each_driver, peer},
+    kit::{Config, Proxy, Seed, Server, Stats, Steady, each_driver, peer, wait_until},
     server::{A, Data, NameServer, Question, Reply, SRV},
 };
-
-/// Servers on one port of 127.0.0.1, 127.0.0.2 and so on, that say their names.
-fn servers(names: &[u8]) -> (u16, Vec<Server>) {
-    let first = Server::named(names[0]);
-    let port = first.address.port();
-    let mut servers = vec![first];
-    for (i, name) in names.iter().enumerate().skip(1) {
-        let name = *name;
-        servers.push(Server::at(([127, 0, 0, 1 + i as u8], port).into(), move |mut stream| {
-            let _ = std::io::Write::write_all(&mut stream, &[name]);
-            let _ = stream.read(&mut [0]);
-        }));
-    }
-    (port, servers)
-}
 
 /// Every name has these addresses, for a second.
 fn hosts(last: &[u8]) -> impl FnMut(&Question) -> Reply + Send + use<> {
@@ -60,7 +45,7 @@ fn name<'s>(stats: &'s Stats, key: &str) -> &'s str {
 #[test]
 fn backends_come_stay_and_go_with_the_records() {
     each_driver(|driver| {
-        let (port, _servers) = servers(b"ab");
+        let (port, _servers) = Server::neighbours(b"ab");
         let dns = NameServer::new(hosts(&[1]));
         let proxy = Config::new(driver)
             .name_server(dns.address)
@@ -103,7 +88,7 @@ fn backends_come_stay_and_go_with_the_records() {
 #[test]
 fn a_name_server_that_fails_changes_nothing() {
     each_driver(|driver| {
-        let (port, _servers) = servers(b"a");
+        let (port, _servers) = Server::neighbours(b"a");
         let dns = NameServer::new(hosts(&[1]));
         let proxy = Config::new(driver)
             .name_server(dns.address)
@@ -134,7 +119,7 @@ fn a_name_server_that_fails_changes_nothing() {
 #[test]
 fn a_name_without_an_address_is_waited_for() {
     each_driver(|driver| {
-        let (port, _servers) = servers(b"a");
+        let (port, _servers) = Server::neighbours(b"a");
         let dns = NameServer::new(|_: &Question| Reply::Code(3));
         let proxy = Config::new(driver)
             .name_server(dns.address)
@@ -154,7 +139,7 @@ fn a_name_without_an_address_is_waited_for() {
 #[test]
 fn a_service_gives_port_weight_and_priority() {
     each_driver(|driver| {
-        let (port, _servers) = servers(b"ab");
+        let (port, _servers) = Server::neighbours(b"ab");
         let dns = NameServer::new(move |question: &Question| {
             let one = |last| Reply::Records(vec![(1, Data::V4([127, 0, 0, last].into()))]);
             match (&*question.name, question.kind) {
@@ -176,5 +161,38 @@ fn a_service_gives_port_weight_and_priority() {
             [0, 1].map(|b| (stats.backend(b, "weight"), stats.backend(b, "priority"))).into();
         assert_eq!(shares, [(10, 3), (2, 4)]);
         assert_eq!(order(&proxy, 5), "aaaaa");
+    });
+}
+
+/// 1. Many names have an address each, and clients connect all the time. 2. A thousand answers in a
+///    row are broken or random: every lookup fails. 3. The pool is what it was, and every client was
+///    served.
+#[test]
+fn a_thousand_broken_answers_change_no_pool() {
+    const NAMES: usize = 80;
+    const ANSWERS: u64 = 1_000;
+    let seed = Seed::new();
+    each_driver(|driver| {
+        let (port, _servers) = Server::neighbours(b"ab");
+        let dns = NameServer::new(hosts(&[1, 2]));
+        let named = |i| format!("[[pool.backend]]\naddress = \"db-{i}.internal:{port}\"\n");
+        let backends: String = (0..NAMES).map(named).collect();
+        let config = Config::new(driver).name_server(dns.address).text();
+        let proxy = Proxy::start(&(config + &backends));
+        let before = states(&proxy.stats());
+        assert_eq!(before.len(), 2 * NAMES);
+        let clients = Steady::start(proxy.edge[0]);
+        let mut rng = seed.rng(0);
+        dns.now(move |_| Reply::spoiled(&mut rng));
+        let asked = dns.asked();
+        wait_until("a thousand answers", || dns.asked() >= asked + ANSWERS);
+        let failing = |s: &Stats| {
+            let names = s.0["pools"][0]["names"].as_array().unwrap();
+            names.len() == NAMES && names.iter().all(|name| name["state"] == "failing")
+        };
+        proxy.wait_stats("all lookups fail", failing);
+        clients.more(50);
+        assert_eq!(states(&proxy.stats()), before);
+        assert_eq!(clients.stop(), [""; 0]);
     });
 }

@@ -38,6 +38,17 @@ pub enum Reply {
     Silence,
 }
 
+impl Reply {
+    /// One that is no answer: broken or random.
+    pub fn spoiled(rng: &mut fastrand::Rng) -> Reply {
+        let bytes: Vec<u8> = (0..rng.usize(0..200)).map(|_| rng.u8(..)).collect();
+        match rng.u8(0..4) {
+            0 => Reply::Raw(bytes),
+            _ => Reply::Broken(rng.u16(1..), bytes),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Data {
     V4(Ipv4Addr),
