@@ -7,6 +7,8 @@ mod kit;
 
 #[path = "outside/headers.rs"]
 mod headers;
+#[path = "outside/names.rs"]
+mod names;
 #[path = "outside/process.rs"]
 mod process;
 #[path = "outside/programs.rs"]

@@ -62,6 +62,10 @@ impl Outside {
         Outside { address: port.address, child, end, folder, _port: port }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// What it wrote to its log, stdout or stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
@@ -131,6 +135,19 @@ impl Outside {
         Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
     }
 
+    /// dnsmasq that knows `internal` and nobody to ask. Its hosts are in a file of this folder, which
+    /// it reads again at SIGHUP; what it says lasts a second.
+    pub fn dnsmasq(files: &Path, more: &[String]) -> Outside {
+        let (folder, port) = (Folder::new(), FreePort::with_udp());
+        let mut command = Command::new(program("dnsmasq"));
+        // In the foreground, as who we are, and with nothing of this host's.
+        command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]);
+        command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--local=/internal/"]);
+        command.args([format!("--port={}", port.address.port()), "--local-ttl=1".into()]);
+        command.arg(format!("--addn-hosts={}", files.join("hosts").display())).args(more);
+        Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
+    }
+
     /// A redis that keeps nothing.
     pub fn redis() -> Outside {
         let (folder, port) = (Folder::new(), FreePort::new());
@@ -190,6 +207,8 @@ impl Drop for Outside {
         }
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = kill_process(Pid::from_child(&self.child), self.end);
+            // One that a test has stopped ends once it goes on.
+            let _ = kill_process(Pid::from_child(&self.child), Signal::CONT);
         }
         wait_for("the end of a server of others", || self.child.try_wait().unwrap());
     }
