@@ -2,6 +2,8 @@
 //!
 //! `RINGWAY_CHURN=100000 cargo test --release --test churn` makes that many for each driver.
 
+#[path = "churn/flapping.rs"]
+mod flapping;
 mod kit;
 
 use std::{
