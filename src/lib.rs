@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!  main thread: reads the file, binds, starts the rest, then is
-//!  THE COORDINATOR (tokio, one thread): health checks, gathering, admin endpoint, signals
-//!       |  plan, health of backends, phase,       ^  counters, in-flight counts,
+//!  THE COORDINATOR (tokio, one thread): checks, lookups, gathering, admin endpoint, signals
+//!       |  plan, rosters of pools, phase,         ^  counters, in-flight counts,
 //!       v  empty histograms, bell                 |  filled histograms, state
 //!  ------------------------------ the bridge (plain memory) ------------------------------
 //!       v                                         |
@@ -30,9 +30,11 @@
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.
 //! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes. It alone
 //!    names monoio. [`sock`] is the system calls under it.
-//! 6. [`coordinator`] is the control plane: checks, gathering, `/stats`, `/metrics`, signals.
+//! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, what an operator
+//!    changes, gathering, `/stats`, `/metrics`, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
-//!    [`proxy_header`] is what a server is told of its client; [`log`](mod@log) is where lines go.
+//!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a server
+//!    is told of its client; [`log`](mod@log) is where lines go.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
 //!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
 //!
@@ -40,7 +42,7 @@
 //!
 //! * `shard` and `coordinator` do not import each other; they meet in `bridge`.
 //! * A shard takes no lock and never waits for the coordinator. If the coordinator stalls, traffic
-//!   goes on; health, gathering and the admin endpoint stand still.
+//!   goes on; rosters, gathering and the admin endpoint stand still.
 //! * A counter has one writer. The exceptions are the two gates that a client passes
 //!   ([`counter::Gate`]), which all shards share because a limit has to be exact.
 //! * Each accepted connection is recorded exactly once, with exactly one
