@@ -30,11 +30,11 @@
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.
 //! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes. It alone
 //!    names monoio. [`sock`] is the system calls under it.
-//! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, what an operator
-//!    changes, gathering, `/stats`, `/metrics`, signals.
+//! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, changes by an
+//!    operator, gathering, `/stats`, `/metrics`, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
-//!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a server
-//!    is told of its client; [`log`](mod@log) is where lines go.
+//!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a
+//!    server is told of its client; [`log`](mod@log) is where lines go.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
 //!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
 //!

@@ -70,8 +70,8 @@ fn a_backend_that_comes_and_goes_takes_nobody_along_who_is_not_with_it() {
     });
 }
 
-/// 1. Two of three backends are dead, and clients connect all the time. 2. Whatever checks, outliers
-///    and panic make of it, everybody is served by the third.
+/// 1. Two of three backends are dead, and clients connect all the time. 2. Whatever checks,
+///    outliers and panic make of it, everybody is served by the third.
 #[test]
 fn with_two_of_three_backends_dead_nobody_fails() {
     each_driver(|driver| {

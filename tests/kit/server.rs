@@ -89,12 +89,12 @@ impl Server {
 
     /// Servers that say these names, on one port of 127.0.0.1, 127.0.0.2 and so on.
     pub fn neighbours(names: &[u8]) -> (u16, Vec<Server>) {
-        let mut servers = vec![Server::named(names[0])];
-        let port = servers[0].address.port();
-        servers.extend((2..).zip(&names[1..]).map(|(last, name)| {
-            Server::named_at((Ipv4Addr::new(127, 0, 0, last), port).into(), *name)
-        }));
-        (port, servers)
+        // A port that is free on every address; one of 127.0.0.1 may be taken on the next.
+        let everywhere = bound(Type::STREAM, (Ipv4Addr::UNSPECIFIED, 0).into());
+        let port = address_of(&everywhere).port();
+        let at = |last| (Ipv4Addr::new(127, 0, 0, last), port).into();
+        let servers = (1..).zip(names).map(|(last, name)| Server::named_at(at(last), *name));
+        (port, servers.collect())
     }
 
     /// Connections so far.
@@ -193,6 +193,18 @@ impl Drop for Tool {
     }
 }
 
+/// A socket that has an address, and lets those who set `SO_REUSEADDR` have it too.
+fn bound(kind: Type, address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
+
+fn address_of(socket: &Socket) -> SocketAddr {
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
 /// An address that refuses every dial: bound, so that nobody else gets it, and not listening. While
 /// this lives, a [`Server::at`] may come up there and go down again.
 pub struct Refusing {
@@ -202,11 +214,8 @@ pub struct Refusing {
 
 impl Refusing {
     pub fn new() -> Refusing {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&ANY.into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        Refusing { address, _socket: socket }
+        let socket = bound(Type::STREAM, ANY);
+        Refusing { address: address_of(&socket), _socket: socket }
     }
 }
 
@@ -219,20 +228,15 @@ pub struct FreePort {
 
 impl FreePort {
     pub fn new() -> FreePort {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&ANY.into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        FreePort { address, sockets: vec![socket] }
+        let socket = bound(Type::STREAM, ANY);
+        FreePort { address: address_of(&socket), sockets: vec![socket] }
     }
 
     /// The same for TCP and UDP. The UDP socket is connected to itself: what others send there goes
     /// past it, to the one it is for, or nowhere.
     pub fn with_udp() -> FreePort {
         let mut port = FreePort::new();
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&port.address.into()).unwrap();
+        let socket = bound(Type::DGRAM, port.address);
         socket.connect(&port.address.into()).unwrap();
         port.sockets.push(socket);
         port
@@ -251,7 +255,7 @@ impl Blackhole {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&ANY.into()).unwrap();
         listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let address = address_of(&listener);
         let filler = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
             let _ = socket.connect(&address.into());

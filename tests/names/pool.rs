@@ -164,9 +164,9 @@ fn a_service_gives_port_weight_and_priority() {
     });
 }
 
-/// 1. Many names have an address each, and clients connect all the time. 2. A thousand answers in a
-///    row are broken or random: every lookup fails. 3. The pool is what it was, and every client was
-///    served.
+/// 1. Many names have two addresses each, and clients connect all the time. 2. A thousand answers
+///    in a row are broken or random: every lookup fails. 3. The pool is what it was, and every
+///    client was served.
 #[test]
 fn a_thousand_broken_answers_change_no_pool() {
     const NAMES: usize = 80;

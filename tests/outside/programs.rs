@@ -135,8 +135,8 @@ impl Outside {
         Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
     }
 
-    /// dnsmasq that knows `internal` and nobody to ask. Its hosts are in a file of this folder, which
-    /// it reads again at SIGHUP; what it says lasts a second.
+    /// dnsmasq that knows `internal` and nobody to ask. Its hosts are in a file of this folder,
+    /// which it reads again at SIGHUP; what it says lasts a second.
     pub fn dnsmasq(files: &Path, more: &[String]) -> Outside {
         let (folder, port) = (Folder::new(), FreePort::with_udp());
         let mut command = Command::new(program("dnsmasq"));
