@@ -90,6 +90,9 @@ fn two_ends_in_order_wait_for_a_client_that_reads_late() {
     });
 }
 
+/// Looks at the proxy that have to see the same: its kernel finds more room for a while yet.
+const LOOKS: usize = 100;
+
 /// Sends pieces that the proxy's kernel has room for, until the proxy holds bytes that it cannot
 /// pass on, and one more; how much, and the digest.
 pub fn answer_until_held_up(
@@ -107,12 +110,13 @@ pub fn answer_until_held_up(
         if held_up {
             return (bytes, peer::hex(hash));
         }
-        let mut before = u64::MAX;
+        let (mut before, mut same) = (u64::MAX, 0);
         proxy.wait_stats("passed on, or held up", |s| {
             let now = s.listener("bytes_down_total");
             let held = s.shards("buffers_in_use") + s.shards("pipes_in_use");
-            held_up = now == before && held > 0;
+            same = if now == before && held > 0 { same + 1 } else { 0 };
             before = now;
+            held_up = same == LOOKS;
             held_up || now == bytes
         });
     }
