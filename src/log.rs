@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     config::{Level, Log, LogFormat},
@@ -37,9 +38,13 @@ pub fn start(log: &Log) -> (WorkerGuard, LostLines) {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(writer);
+    // Libraries speak of packets and connections of theirs; what matters of it we say ourselves.
+    let ours = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), filter(log.level))
+        .with_default(LevelFilter::ERROR);
     match log.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.finish().with(ours).init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(ours).init(),
     }
     (guard, lost)
 }

@@ -33,7 +33,7 @@ pub fn start(app: &Arc<App>, names: Option<Names>) {
         for (name, target) in targets.into_iter().enumerate() {
             let (app, names) = (Arc::clone(app), names.clone());
             tokio::spawn(async move {
-                let on_look = |endpoints: Option<&[Endpoint]>, why: Option<&Why>| {
+                let on_look = |endpoints: &[Endpoint], why: Option<&Why>| {
                     take(&app, (pool, name), endpoints, why);
                 };
                 names.watch(&target, on_look).await;
@@ -42,7 +42,7 @@ pub fn start(app: &Arc<App>, names: Option<Names>) {
     }
 }
 
-fn take(app: &Arc<App>, name: (usize, usize), endpoints: Option<&[Endpoint]>, why: Option<&Why>) {
+fn take(app: &Arc<App>, name: (usize, usize), endpoints: &[Endpoint], why: Option<&Why>) {
     let state = why.map_or(Lookup::Succeeded, |why| Lookup::Failed(why.clone()));
     let fresh = app.pools().looked_up(name, state, endpoints, app.bridge);
     for slot in &fresh {

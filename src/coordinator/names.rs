@@ -88,14 +88,10 @@ impl Names {
         }
     }
 
-    /// Looks `target` up for ever, and calls back after each time: with everybody behind it where
-    /// that is not what it was, and with why it could not be looked up, or not all of it. What
-    /// could not be looked up changes nothing: what was known stays.
-    pub async fn watch(
-        &self,
-        target: &Target,
-        mut on_look: impl FnMut(Option<&[Endpoint]>, Option<&Why>),
-    ) {
+    /// Looks `target` up for ever, and calls back after each time: with everybody behind it, and
+    /// with why it could not be looked up, or not all of it. What could not be looked up changes
+    /// nothing: what was known stays.
+    pub async fn watch(&self, target: &Target, mut on_look: impl FnMut(&[Endpoint], Option<&Why>)) {
         let name = target.to_string();
         let mut watched = Watched::default();
         loop {
@@ -111,7 +107,7 @@ impl Names {
                 let dropped = news.dropped;
                 tracing::warn!(name, dropped, "more addresses than {ENDPOINTS_MAX}");
             }
-            on_look(news.changed.then_some(watched.endpoints()), watched.failed());
+            on_look(watched.endpoints(), watched.failed());
             tokio::time::sleep(news.wait).await;
         }
     }

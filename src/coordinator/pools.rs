@@ -100,19 +100,19 @@ impl Pools {
         pool.get(slot).filter(|backend| backend.id == id)
     }
 
-    /// A name was looked up: `endpoints` are behind it from now on, where that has changed. Gives
-    /// the slots of those who were not there before.
+    /// A name was looked up: `endpoints` are behind it from now on. Gives the slots of those who
+    /// were not there before.
     pub fn looked_up(
         &mut self,
         (pool, name): (usize, usize),
         state: Lookup,
-        endpoints: Option<&[Endpoint]>,
+        endpoints: &[Endpoint],
         bridge: &Bridge,
     ) -> Vec<usize> {
         let pool = &mut self.0[pool];
         pool.names[name].state = state;
         let (spec, slots) = (pool.names[name].spec.clone(), pool.names[name].slots.clone());
-        endpoints.map_or_else(Vec::new, |found| pool.found(slots, &spec, found, bridge))
+        pool.found(slots, &spec, endpoints, bridge)
     }
 
     /// True exactly when every name was looked up at least once.

@@ -27,6 +27,7 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
     let pool = shard.bridge.plan.listeners[conn.listener].pool;
     let mut tried = Tried::default();
     let mut cause = None;
+    let mut unanswered = false;
     loop {
         if let Some(ended) = conn.ended() {
             return Err(ended);
@@ -37,6 +38,8 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         };
         if tried.count() == 0 {
             pool::first_attempt(shard, pool);
+        } else if unanswered && !pool::allows_another(shard, pool) {
+            return Err(EndReason::ConnectTimeout);
         }
         match dial(shard, conn, &picked).await {
             // Something else has ended it meanwhile.
@@ -50,9 +53,7 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
                 pool::dial_failed(shard, &picked.lease, failure);
                 tried.add(picked.lease.slot(), picked.priority);
                 cause = Some(end_reason(failure));
-                if failure == Failure::Timeout && !pool::allows_another(shard, pool) {
-                    return Err(end_reason(failure));
-                }
+                unanswered = failure == Failure::Timeout;
             }
         }
     }

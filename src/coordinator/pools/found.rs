@@ -58,7 +58,6 @@ impl Pool {
                 tracing::warn!(pool, %address, "no room for it: those that are gone still serve");
             }
         }
-        self.changed = true;
         fresh
     }
 
@@ -67,7 +66,9 @@ impl Pool {
         // What the operator has said of its weight stands until the name says something new.
         if backend.found.replace(*endpoint) != Some(*endpoint) {
             (backend.weight, backend.priority) = share(spec, endpoint);
+            self.changed = true;
         }
+        let Some(backend) = self.at(slot) else { return };
         if backend.gone.take().is_some() {
             self.settle(slot, &format!("behind {} again", spec.address));
         }
@@ -91,6 +92,7 @@ impl Pool {
         let (pool, name) = (self.name.as_str(), backend.name.as_str());
         tracing::info!(pool, backend = name, "found behind {}", spec.address);
         self.put(slot, Some(backend));
+        self.changed = true;
     }
 
     /// Lets go of those that are gone and have finished.
