@@ -21,6 +21,7 @@ use ringway::{
 /// A pool whose weights are 1, 2 and 3 in turn.
 fn roster(count: usize, balance: Balance) -> Roster {
     let member = |slot: usize| Member {
+        id: 0,
         slot,
         address: ([127, 0, 0, 1], 1).into(),
         weight: 100 * (1 + slot as u32 % 3),

@@ -100,8 +100,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the cut, how long shards may take to close what they have.
 const CUT_MAX: Duration = Duration::from_secs(2);
 
-/// How long shards wait for the first answers to all names: clients that come meanwhile wait in the
-/// listen queue instead of finding nobody.
+/// How long shards wait for the first answers to the names of a pool that has nobody without them:
+/// clients that come meanwhile wait in the listen queue instead of finding nobody.
 const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(5);
 
 /// Starts the shards, and runs the control plane on the calling thread until the process has
@@ -134,7 +134,14 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::spawn(report::run(Arc::clone(&app)));
         check::start(&app);
         lookups::start(&app, names);
-        let _ = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::all_made(&app)).await;
+        let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&app));
+        tokio::select! {
+            _ = waiting => {}
+            () = signals.stop_asked() => {
+                tracing::info!("stopped before it served");
+                return Ok(());
+            }
+        }
         (setup.start_shards)()?;
         announce(&app, admin_address);
         signals.stop_asked().await;

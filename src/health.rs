@@ -33,6 +33,11 @@ impl Series {
         Series { healthy_after, unhealthy_after, health: Health::Healthy, against: 0, first: true }
     }
 
+    /// Checks were off for a while: the next result counts as the whole series.
+    pub fn begin_anew(&mut self) {
+        (self.first, self.against) = (true, 0);
+    }
+
     /// Takes one result; says so when the state changes. A failed first check counts as the whole
     /// series: a backend that was never seen alive gets no traffic.
     pub fn result(&mut self, passed: bool) -> Option<Health> {
@@ -70,6 +75,16 @@ mod tests {
     fn three_failures_in_a_row_and_two_passes_in_a_row() {
         let results = [true, false, false, true, false, false, false, true, false, true, true];
         assert_eq!(changes(&results), [(6, Health::Unhealthy), (10, Health::Healthy)]);
+    }
+
+    #[test]
+    fn after_a_pause_the_first_check_counts_as_the_whole_series() {
+        let mut series = Series::new(2, 3);
+        assert_eq!(series.result(true), None);
+        series.begin_anew();
+        assert_eq!(series.result(false), Some(Health::Unhealthy));
+        series.begin_anew();
+        assert_eq!(series.result(true), Some(Health::Healthy));
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn exponential(rng: &mut fastrand::Rng) -> f64 {
 fn roster(weights: &[u32], balance: Balance) -> Roster {
     let member = |(slot, weight): (usize, &u32)| {
         let (address, weight) = (([127, 0, 0, 1], 1).into(), weight * WEIGHT_UNIT);
-        Member { slot, address, weight, max_connections: 0 }
+        Member { id: 0, slot, address, weight, max_connections: 0 }
     };
     let members: Vec<Member> = weights.iter().enumerate().map(member).collect();
     let names: Vec<String> = (0..weights.len()).map(|slot| format!("b{slot}")).collect();

@@ -50,7 +50,7 @@ impl ListenerBoard {
 pub struct BackendBoard {
     /// Dials that succeeded.
     pub established: Counter,
-    /// Connections that it answered, or that ended without a fault of its.
+    /// Connections that it answered.
     pub good: Counter,
     /// Failures that count against it: all but those of our own.
     pub bad: Counter,

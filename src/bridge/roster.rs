@@ -16,6 +16,8 @@ pub const WEIGHT_UNIT: u32 = 100;
 /// A backend that may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Tells it from those that stood in its slot before.
+    pub id: u64,
     /// Its place in the boards of every shard.
     pub slot: usize,
     /// Where it is dialed.

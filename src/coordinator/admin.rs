@@ -33,7 +33,11 @@ use super::{
     pools::Pool,
     stats,
 };
-use crate::{args::cause, bridge::Phase, limits::ADMIN_CONNS_MAX};
+use crate::{
+    args::cause,
+    bridge::{Phase, ShardState},
+    limits::ADMIN_CONNS_MAX,
+};
 
 /// How long a request's head may take.
 const HEADER_MAX: Duration = Duration::from_secs(5);
@@ -195,6 +199,9 @@ fn unready(app: &App) -> Vec<String> {
     let mut reasons = Vec::new();
     if app.bridge.phase() > Phase::Running {
         reasons.push("draining".to_owned());
+    }
+    if app.bridge.boards.shards.iter().any(|shard| shard.state() == ShardState::Starting) {
+        reasons.push("starting".to_owned());
     }
     let pools = app.pools_in_force();
     for listener in &app.bridge.plan.listeners {

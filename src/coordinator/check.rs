@@ -18,6 +18,9 @@ use crate::{
 /// The share of the interval by which a check may come earlier or later.
 const JITTER: f64 = 0.1;
 
+/// How often the checks of a disabled backend look whether it is enabled again.
+const DISABLED_PAUSE: Duration = Duration::from_millis(50);
+
 /// Who is checked, and how.
 struct Target {
     pool: String,
@@ -73,7 +76,12 @@ async fn watch(app: &App, target: &Target) {
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
         match app.pools().standing(*slot, *id) {
             None => return,
-            Some(backend) if backend.state == State::Disabled => continue,
+            Some(backend) if backend.state == State::Disabled => {
+                // Soon after it is enabled again, one check tells what became of it.
+                next = Instant::now() + DISABLED_PAUSE;
+                series.begin_anew();
+                continue;
+            }
             Some(_) => {}
         }
         let Ok(_place) = app.check_places.acquire().await else { return };

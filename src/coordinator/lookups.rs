@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     App, check,
     names::{Endpoint, Names, TRY_MAX, Why},
-    pools::Lookup,
+    pools::{Lookup, Pool},
 };
 use crate::config::{Config, Target};
 
@@ -54,9 +54,10 @@ fn take(app: &Arc<App>, name: (usize, usize), endpoints: &[Endpoint], why: Optio
     fresh.into_iter().for_each(|slot| check::begin(app, name.0, slot));
 }
 
-/// Waits until every name was looked up once, whatever that came to.
-pub async fn all_made(app: &App) {
-    while !app.pools().all_looked_up() {
+/// Waits until every pool has somebody without a name, or all its names were looked up once,
+/// whatever that came to.
+pub async fn somebody_everywhere(app: &App) {
+    while !app.pools().all().all(Pool::can_start) {
         tokio::time::sleep(POLL).await;
     }
 }

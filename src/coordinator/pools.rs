@@ -21,10 +21,7 @@ use super::{App, names::Endpoint};
 use crate::{
     bridge::{BackendBoard, Boards, Bridge},
     config,
-    health::{
-        Health, outlier,
-        standing::{Order, State},
-    },
+    health::{Health, outlier, standing::Order},
 };
 
 /// How often outliers are looked for and weights grow: well within the 100 ms of the contract.
@@ -90,6 +87,7 @@ impl Pools {
         let Some(pool) = pool else { return };
         if let Some(backend) = pool.at(slot).filter(|backend| backend.id == id) {
             backend.health = health;
+            backend.check_reason = reason.to_owned();
             pool.settle(slot, reason);
         }
     }
@@ -115,17 +113,15 @@ impl Pools {
         pool.found(slots, &spec, endpoints, bridge)
     }
 
-    /// True exactly when every name was looked up at least once.
-    pub fn all_looked_up(&self) -> bool {
-        self.0.iter().flat_map(|pool| &pool.names).all(|name| name.state != Lookup::Waiting)
-    }
-
     /// Does what an operator asks for; `Err` names what is unknown.
     pub fn change(&mut self, pool: &str, backend: &str, change: Change) -> Result<(), Unknown> {
         let pool = self.0.iter_mut().find(|p| p.name == pool).ok_or(Unknown::Pool)?;
         let slot = pool.named(backend).ok_or(Unknown::Backend)?.0;
         let Some(found) = pool.at(slot) else { return Err(Unknown::Backend) };
         found.order = change.order.unwrap_or(found.order);
+        if change.order == Some(Order::Enable) {
+            found.streak.forget();
+        }
         if let Some(weight) = change.weight {
             let was = std::mem::replace(&mut found.weight, weight);
             pool.changed = true;
@@ -149,7 +145,7 @@ impl Pools {
     fn watch_outliers(&mut self, boards: &Boards, now: Instant) {
         for pool in &mut self.0 {
             let Some(rules) = pool.rules.outlier else { continue };
-            let ejected = pool.backends().filter(|(_, b)| b.state == State::Ejected).count();
+            let ejected = pool.backends().filter(|(_, b)| b.streak.is_ejected()).count();
             let most = outlier::ejected_max(&rules, pool.backends().count());
             // Never the last one.
             let healthy = pool.healthy().saturating_sub(1);

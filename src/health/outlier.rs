@@ -17,6 +17,8 @@ pub struct Streak {
     good: u64,
     bad: u64,
     failures: u64,
+    /// When the last one was seen.
+    failed_at: Option<Instant>,
     /// Ejections that are not forgotten yet.
     times: u32,
     until: Option<Instant>,
@@ -30,15 +32,25 @@ impl Streak {
         Streak { good, bad, ..Streak::default() }
     }
 
-    /// Takes the counts of all shards as they are now: connections that went well and that did not.
-    /// Where both grew, nobody knows in which order, and the streak begins anew.
-    pub fn look(&mut self, good: u64, bad: u64) {
-        if good != self.good {
-            self.failures = 0;
-        } else {
-            self.failures += bad.saturating_sub(self.bad);
+    /// Takes the counts of all shards as they are now: connections that were answered and that
+    /// failed. Where both grew, nobody knows in which order, and the streak begins anew. It is
+    /// forgotten too when `patience` has passed since its last failure: a server that never answers
+    /// by design is not to be judged by one failure a day.
+    pub fn look(&mut self, (good, bad): (u64, u64), patience: Duration, now: Instant) {
+        let calm = |at: Instant| now.saturating_duration_since(at) >= patience;
+        if good != self.good || self.failed_at.is_some_and(calm) {
+            self.forget();
+        }
+        if good == self.good && bad > self.bad {
+            self.failures += bad - self.bad;
+            self.failed_at = Some(now);
         }
         (self.good, self.bad) = (good, bad);
+    }
+
+    /// Begins anew: whatever failed before says nothing of what is there now.
+    pub fn forget(&mut self) {
+        (self.failures, self.failed_at) = (0, None);
     }
 
     /// Failures in a row.
@@ -71,7 +83,7 @@ impl Streak {
         if self.until.is_some_and(|until| now >= until) {
             self.until = None;
             self.returned_at = Some(now);
-            self.failures = 0;
+            self.forget();
         }
     }
 }
@@ -90,15 +102,17 @@ mod tests {
         Outlier { consecutive_failures: 5, ejection: Duration::from_secs(30), max_ejected: 0.5 };
 
     #[test]
-    fn a_success_ends_a_streak() {
-        let mut streak = Streak::default();
-        streak.look(10, 3);
-        assert_eq!(streak.failures(), 0, "nobody knows the order");
-        streak.look(10, 5);
-        streak.look(10, 8);
-        assert_eq!(streak.failures(), 5);
-        streak.look(11, 9);
-        assert_eq!(streak.failures(), 0);
+    fn an_answer_ends_a_streak_and_so_does_a_long_calm() {
+        let (mut streak, start) = (Streak::default(), Instant::now());
+        let mut look = |good, bad, s| {
+            streak.look((good, bad), RULES.ejection, start + Duration::from_secs(s));
+            streak.failures()
+        };
+        assert_eq!(look(10, 3, 0), 0, "nobody knows the order");
+        assert_eq!([look(10, 5, 0), look(10, 8, 1)], [2, 5]);
+        assert_eq!(look(11, 9, 2), 0);
+        assert_eq!([look(11, 12, 3), look(11, 12, 32), look(11, 12, 33)], [3, 3, 0]);
+        assert_eq!(look(11, 13, 60), 1);
     }
 
     #[test]

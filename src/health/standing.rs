@@ -84,7 +84,9 @@ pub fn panics(threshold: f64, backends: &[(u32, State)]) -> bool {
         tiers[at].1 += usize::from(*state == State::Healthy);
         tiers[at].2 += 1;
     }
-    let calm = |(_, healthy, all): &(u32, usize, usize)| *healthy as f64 >= threshold * *all as f64;
+    // 55 of 100 are a share of 0.55, whatever binary fractions say.
+    let least = |all: usize| threshold * all as f64 - 1e-9;
+    let calm = |(_, healthy, all): &(u32, usize, usize)| *healthy as f64 >= least(*all);
     !tiers.is_empty() && !tiers.iter().any(calm)
 }
 
@@ -124,6 +126,12 @@ mod tests {
         assert!(!panics(0.5, &[(0, ill), (1, ill), (2, well)]), "a fallback is well");
         assert!(panics(0.5, &[(0, ill), (1, well), (1, ill), (1, State::Ejected)]));
         assert!(!panics(0.0, &[(0, ill)]), "switched off");
+        let of_100 = |healthy: usize| {
+            let states: Vec<_> =
+                (0..100).map(|i| (0, if i < healthy { well } else { ill })).collect();
+            panics(0.55, &states)
+        };
+        assert_eq!([of_100(54), of_100(55)], [true, false]);
         assert!(!panics(0.5, &[]));
     }
 

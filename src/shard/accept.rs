@@ -60,9 +60,7 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
     for _ in 0..most {
         match socket.accept() {
             Ok((fd, client)) => {
-                let accepted_at = Instant::now();
-                let fresh = Fresh { fd, client, listener, accepted_at, hops: 0 };
-                handover::settle(shard, fresh);
+                take(shard, Fresh { fd, client, listener, accepted_at: Instant::now(), hops: 0 });
             }
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -77,15 +75,20 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
     Queue::More
 }
 
-/// Starts serving an accepted connection, or resets it: its network is not wanted here, or a limit
-/// is reached.
+/// Settles an accepted connection, or resets it where its network is not wanted here: first of all,
+/// so that it takes no place from one that is.
+fn take(shard: &Rc<Shard>, fresh: Fresh) {
+    if shard.bridge.plan.listeners[fresh.listener].access.admits(fresh.client.ip()) {
+        return handover::settle(shard, fresh);
+    }
+    shard.board().listeners[fresh.listener].accepted.add(1);
+    refuse(shard, fresh.listener, fresh.fd, Refusal::Denied);
+}
+
+/// Starts serving an accepted connection, or resets it where a limit is reached.
 pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
     let Fresh { fd, client: address, listener, accepted_at, .. } = fresh;
     shard.board().listeners[listener].accepted.add(1);
-    // First of all: a client that is not wanted takes no place from one that is.
-    if !shard.bridge.plan.listeners[listener].access.admits(address.ip()) {
-        return refuse(shard, listener, fd, Refusal::Denied);
-    }
     let admission = match Admission::enter(shard, listener) {
         Ok(admission) => admission,
         Err(refusal) => return refuse(shard, listener, fd, refusal),

@@ -32,7 +32,8 @@ impl Budget {
     /// A budget for one of `shards` shards.
     pub fn new(ratio: Option<f64>, shards: usize, now: Instant) -> Budget {
         let window = SLOT.as_secs_f64() * SLOTS as f64;
-        let free = FREE_PER_SECOND * window / shards as f64;
+        // A shard without a free one would deny a lone client its second server.
+        let free = (FREE_PER_SECOND * window / shards as f64).max(1.0);
         Budget { ratio, free, slots: [(0, 0); SLOTS], at: 0, since: now }
     }
 
@@ -88,6 +89,7 @@ mod tests {
     fn shards_divide_the_free_ones() {
         let now = Instant::now();
         assert_eq!(allowed(&mut Budget::new(Some(0.2), 3, now), 100, now), 10);
+        assert_eq!(allowed(&mut Budget::new(Some(0.2), 64, now), 100, now), 1);
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub struct Picker {
     max_attempts: usize,
     suspects: Suspects,
     strategy: Strategy,
+    /// The roster that was last asked for, and who stood in each slot by it.
+    generation: u64,
+    ids: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,12 @@ impl<F: Fn(usize) -> u32> Open<'_, F> {
         self.suspects.has(member.slot - self.first, self.ask.now) == self.suspect
             && !self.ask.tried.slots.contains(&member.slot)
             && !is_full(member, &self.in_flight)
+    }
+
+    /// Whether it may be chosen by nobody just now.
+    fn bars(&self, member: &Member) -> bool {
+        self.suspects.has(member.slot - self.first, self.ask.now) != self.suspect
+            || is_full(member, &self.in_flight)
     }
 
     /// The members that may be chosen.
@@ -167,6 +176,8 @@ impl Picker {
             max_attempts: max_attempts as usize,
             suspects: Suspects::new(slots.len()),
             strategy,
+            generation: 0,
+            ids: vec![0; slots.len()],
         }
     }
 
@@ -181,16 +192,18 @@ impl Picker {
         if ask.tried.count() >= self.max_attempts {
             return Pick::Nobody;
         }
+        self.meet(roster);
         // On the last attempt a higher priority number than all tried comes first: dead primaries
-        // left over must not keep the fallbacks from their turn.
+        // left over must not keep the fallbacks from their turn. But whose dial failed lately comes
+        // after everybody else, there too.
         let tried = ask.tried.count();
         let deepest = (tried > 0 && tried + 1 == self.max_attempts).then_some(ask.tried.deepest);
         let any_suspects = self.suspects.any(ask.now);
-        for beyond in [deepest, None] {
-            for suspect in [false, true] {
-                if suspect && !any_suspects {
-                    continue;
-                }
+        for suspect in [false, true] {
+            if suspect && !any_suspects {
+                continue;
+            }
+            for beyond in [deepest, None] {
                 let asked = |tier: &&Tier| beyond.is_none_or(|deepest| tier.priority > deepest);
                 for tier in roster.tiers.iter().filter(asked) {
                     let (generation, first) = (roster.generation, self.first);
@@ -201,14 +214,29 @@ impl Picker {
                         return Pick::Chosen(tier.members[index], tier.priority);
                     }
                 }
-            }
-            if deepest.is_none() {
-                break;
+                if deepest.is_none() {
+                    break;
+                }
             }
         }
         let left = roster.tiers.iter().flat_map(|tier| &tier.members);
         let mut untried = left.filter(|member| !ask.tried.slots.contains(&member.slot));
         if untried.next().is_some() { Pick::Full } else { Pick::Nobody }
+    }
+
+    /// Who stands in a slot that was another one's starts without its past.
+    fn meet(&mut self, roster: &Roster) {
+        if self.generation == roster.generation {
+            return;
+        }
+        self.generation = roster.generation;
+        for member in roster.tiers.iter().flat_map(|tier| &tier.members) {
+            let place = member.slot - self.first;
+            if std::mem::replace(&mut self.ids[place], member.id) != member.id {
+                self.suspects.remove(place);
+                self.strategy.forget(place);
+            }
+        }
     }
 
     /// How many connections more than the least busy one the chosen one had, in connections of the
@@ -270,6 +298,15 @@ impl Picker {
 }
 
 impl Strategy {
+    /// Somebody else stands in that place from now on.
+    fn forget(&mut self, place: usize) {
+        match self {
+            Strategy::WeightedRoundRobin(smooth, _) => smooth.forget(place),
+            Strategy::PeakEwma(latencies) => latencies.forget(place),
+            _ => {}
+        }
+    }
+
     /// The index of a member that is open, exactly when there is one.
     fn choose<F>(&mut self, open: &Open<'_, F>, rng: &mut fastrand::Rng) -> Option<usize>
     where

@@ -23,7 +23,7 @@ use crate::{
 const SAMPLE_EVERY: u32 = 64;
 
 /// Times that another shard may take the last place of a backend before we do.
-const RACES_MAX: usize = 4;
+const RACES_MAX: usize = 16;
 
 /// What a shard keeps for a pool.
 pub struct Pool {

@@ -60,12 +60,8 @@ impl Outcome {
 pub fn finish(shard: &Shard, outcome: Outcome) {
     let board = shard.board();
     // The failure first: whoever sees the end finds its cause.
-    if let Some(slot) = outcome.served_by {
-        let backend = &board.backends[slot];
-        match outcome.failure {
-            Some(failure) => backend.failed(failure),
-            None => backend.good.add(1),
-        }
+    if let (Some(slot), Some(failure)) = (outcome.served_by, outcome.failure) {
+        board.backends[slot].failed(failure);
     }
     board.listeners[outcome.listener].ended(outcome.end).add(1);
     if outcome.served_by.is_none() {

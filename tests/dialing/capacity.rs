@@ -81,3 +81,22 @@ fn the_retry_budget_keeps_a_dead_pool_from_multiplying_its_load() {
         assert!(denied.as_u64() >= Some(50), "{denied}");
     });
 }
+
+/// 1. One attempt is allowed, and the only backend answers no dial. 2. Nothing is tried again, so
+///    nothing is counted as tried again.
+#[test]
+fn a_last_attempt_spends_no_budget() {
+    each_driver(|driver| {
+        let hole = Blackhole::new();
+        let proxy = Config::new(driver)
+            .pool("connect_timeout = \"100ms\"\nmax_attempts = 1")
+            .backend(hole.address)
+            .start();
+        for _ in 0..5 {
+            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        }
+        let stats = proxy.wait_ended_only("connect_timeout", 5);
+        let pool = &stats.0["pools"][0];
+        assert_eq!((&pool["retries_total"], &pool["retries_denied_total"]), (&0.into(), &0.into()));
+    });
+}

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use crate::{
     ask_who,
-    kit::{Config, End, Refusing, Server, each_driver, peer},
+    kit::{Config, End, Refusing, Server, each_driver, peer, wait_until},
 };
 
 /// A server that hangs up on everybody who asks.
@@ -50,9 +50,10 @@ fn a_backend_that_fails_its_clients_is_ejected_for_a_while() {
         assert!(reason.contains("in a row, out for 1s"), "{reason}");
         assert!((0..20).all(|_| asks(&proxy)));
         proxy.wait_stats("it is back", |s| s.state(0) == "healthy");
-        while !eject(2)(&proxy.stats()) {
+        wait_until("it is ejected again", || {
             asks(&proxy);
-        }
+            eject(2)(&proxy.stats())
+        });
         let log = proxy.stderr();
         assert_eq!(log.matches("out for 1s").count(), 1, "{log}");
         assert_eq!(log.matches("out for 2s").count(), 1, "{log}");
@@ -72,9 +73,10 @@ fn never_more_than_the_share_and_never_the_last_one() {
             let ejected = |s: &crate::kit::Stats| {
                 (0..count).filter(|backend| s.state(*backend) == "ejected").count()
             };
-            while ejected(&proxy.stats()) < most {
+            wait_until("as many as may be", || {
                 asks(&proxy);
-            }
+                ejected(&proxy.stats()) == most
+            });
             for _ in 0..40 {
                 asks(&proxy);
                 assert!(ejected(&proxy.stats()) <= most);
@@ -153,5 +155,86 @@ fn without_a_threshold_nobody_panics() {
         proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
         assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
         proxy.wait_ended_only("no_backend", 1);
+    });
+}
+
+/// 1. Two shards; a backend has answered sixty clients, who stay, and from now on hangs up on new
+///    ones. 2. While the old clients leave one by one, new ones fail on it: it is ejected all the
+///    same. Who was answered long ago says nothing of now, and each shard sees only a part.
+#[test]
+fn old_clients_that_leave_do_not_clear_a_backend_that_fails_new_ones() {
+    each_driver(|driver| {
+        let served = std::sync::atomic::AtomicUsize::new(0);
+        let a = Server::new(move |mut stream| {
+            let old = served.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 60;
+            let mut asked = [0; 16];
+            if stream.read(&mut asked).is_ok() && old {
+                let _ = stream.write_all(b"!");
+                let _ = stream.read(&mut asked);
+            }
+        });
+        let b = Server::echo();
+        let proxy = Config::new(driver)
+            .shards(2)
+            .pool("balance = \"round_robin\"")
+            .health("kind = \"none\"\n[pool.outlier]\nejection = \"10m\"")
+            .backend(a.address)
+            .backend(b.address)
+            .start();
+        proxy.change("b", r#"{"state": "drain"}"#);
+        let mut old: Vec<_> = (0..60)
+            .map(|_| {
+                let mut client = proxy.connect();
+                client.write_all(b"?").unwrap();
+                peer::expect(&mut client, b"!");
+                client
+            })
+            .collect();
+        proxy.change("b", r#"{"state": "enable"}"#);
+        wait_until("it is ejected", || {
+            drop(old.pop());
+            asks(&proxy);
+            assert!(!old.is_empty(), "not while the old ones left");
+            proxy.stats().state(0) == "ejected"
+        });
+        let shards = proxy.stats().0["shards"].clone();
+        assert!((0..2).all(|shard| shards[shard]["accepted_total"].as_u64() > Some(0)), "{shards}");
+    });
+}
+
+/// 1. Two of three backends die; clients find out first: one is ejected, for the other there is no
+///    room. 2. The checks take that one out, and it is repaired: the checks take it back. 3. What
+///    failed before the repair is forgotten: it stays.
+#[test]
+fn a_repaired_backend_is_not_ejected_for_what_was_before() {
+    each_driver(|driver| {
+        let places = [Refusing::new(), Refusing::new()];
+        let alive = places.each_ref().map(|place| Server::echo_at(place.address));
+        let c = Server::named(b'c');
+        let proxy = Config::new(driver)
+            .pool("balance = \"round_robin\"\npanic_threshold = 0")
+            .health(
+                "interval = \"500ms\"\nhealthy_after = 1\nunhealthy_after = 2\n\
+                 [pool.outlier]\nconsecutive_failures = 1\nejection = \"10m\"",
+            )
+            .backend(places[0].address)
+            .backend(places[1].address)
+            .backend(c.address)
+            .start();
+        drop(alive);
+        proxy.wait_stats("both have failed somebody", |s| {
+            ask_who(&proxy);
+            (0..2).all(|i| s.failures(i, "refused") > 0)
+        });
+        let stats = proxy.wait_stats("both are out", |s| (0..2).all(|i| s.state(i) != "healthy"));
+        let spared = (0..2).find(|i| stats.backend(*i, "ejections_total") == 0);
+        let spared = spared.expect("one of three may be out");
+        let _back = Server::at(places[spared].address, |mut stream| {
+            let _ = stream.write_all(b"r");
+            let _ = stream.read(&mut [0]);
+        });
+        proxy.wait_stats("it is back", |s| s.state(spared) == "healthy");
+        wait_until("it serves", || ask_who(&proxy) == 'r');
+        assert_eq!(proxy.stats().backend(spared, "ejections_total"), 0);
     });
 }

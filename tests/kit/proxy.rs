@@ -65,9 +65,15 @@ pub struct Proxy {
 
 /// Runs the binary with a configuration to its end, which must come: exit code, stdout, stderr.
 pub fn run_to_end(text: &str) -> (Option<i32>, String, String) {
+    run_to_end_while(text, |_| {})
+}
+
+/// The same, and does something with the process meanwhile.
+pub fn run_to_end_while(text: &str, act: impl FnOnce(Pid)) -> (Option<i32>, String, String) {
     let folder = Folder::new();
     let mut child = spawn(Command::new(BINARY), &folder, text);
     let stderr = collect(child.stderr.take().unwrap());
+    act(Pid::from_child(&child));
     let status = wait_for("the end of the process", || child.try_wait().unwrap());
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();

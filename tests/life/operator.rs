@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::kit::{Config, Proxy, Server, each_driver, http, peer};
+use crate::kit::{Config, Proxy, Refusing, Server, each_driver, http, peer};
 
 fn who(proxy: &Proxy) -> char {
     let mut name = [0];
@@ -156,5 +156,34 @@ fn changes_are_logged() {
             let asked = "method=PATCH path=\"/pools/web/backends/a\" status=200";
             log.contains("draining") && log.contains("weight=7") && log.contains(asked)
         });
+    });
+}
+
+/// 1. A dead backend is disabled: nobody checks it, and it is shown as disabled. 2. Enabled, it is
+///    checked at once, and one check counts: unhealthy for the reason of the check, also after it was
+///    drained in between.
+#[test]
+fn an_enabled_backend_is_checked_at_once_and_told_by_its_check() {
+    each_driver(|driver| {
+        let place = Refusing::new();
+        let alive = Server::echo_at(place.address);
+        let other = Server::echo();
+        let proxy = Config::new(driver)
+            .health("interval = \"1h\"\nunhealthy_after = 100")
+            .backend(place.address)
+            .backend(other.address)
+            .start();
+        proxy.change("a", r#"{"state": "disable"}"#);
+        drop(alive);
+        assert_eq!(proxy.stats().state(0), "disabled");
+        crate::kit::let_pass(std::time::Duration::from_millis(200));
+        proxy.change("a", r#"{"state": "enable"}"#);
+        proxy.wait_stats("the check has seen it", |s| s.state(0) == "unhealthy");
+        let reason = |proxy: &Proxy| proxy.stats().0["pools"][0]["backends"][0]["reason"].clone();
+        assert_eq!(reason(&proxy), "connection refused");
+        proxy.change("a", r#"{"state": "drain"}"#);
+        assert_eq!(reason(&proxy), "asked for by the operator");
+        assert_eq!(proxy.change("a", r#"{"state": "enable"}"#).json()["state"], "unhealthy");
+        assert_eq!(reason(&proxy), "connection refused");
     });
 }

@@ -3,7 +3,10 @@
 use std::{io::Read, net::TcpStream};
 
 use crate::{
-    kit::{Config, Proxy, Seed, Server, Stats, Steady, each_driver, peer, wait_until},
+    kit::{
+        Config, FreePort, Proxy, Seed, Server, Stats, Steady, each_driver, http, peer,
+        proxy::run_to_end_while, wait_until,
+    },
     server::{A, Data, NameServer, Question, Reply, SRV},
 };
 
@@ -194,5 +197,53 @@ fn a_thousand_broken_answers_change_no_pool() {
         clients.more(50);
         assert_eq!(states(&proxy.stats()), before);
         assert_eq!(clients.stop(), [""; 0]);
+    });
+}
+
+/// 1. The name server is silent, and the pool has nobody else: the process waits, is not ready and
+///    says why. 2. SIGTERM: it ends at once and well, and has never said that it serves.
+#[test]
+fn a_process_that_waits_for_names_can_be_stopped() {
+    each_driver(|driver| {
+        let (dns, admin) = (NameServer::new(|_: &Question| Reply::Silence), FreePort::new());
+        let text = Config::new(driver)
+            .name_server(dns.address)
+            .admin(&format!("listen = \"{}\"", admin.address))
+            .backend_at("db.internal:80", "")
+            .text();
+        let (code, stdout, stderr) = run_to_end_while(&text, |process| {
+            wait_until("it is starting", || {
+                TcpStream::connect(admin.address).is_ok()
+                    && http::get(admin.address, "/ready").json()["reasons"][0] == "starting"
+            });
+            rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        });
+        assert_eq!((code, &*stdout), (Some(0), ""), "{stderr}");
+        assert!(stderr.contains("stopped before it served"), "{stderr}");
+    });
+}
+
+/// 1. The name server is silent, but the pool has an address too. 2. The process serves at once.
+#[test]
+fn a_pool_that_has_somebody_waits_for_no_name() {
+    each_driver(|driver| {
+        let dns = NameServer::new(|_: &Question| Reply::Silence);
+        let server = Server::named(b'a');
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend(server.address)
+            .backend_at("db.internal:80", "")
+            .backend_at("db.internal:80", "priority = 1\n")
+            .start();
+        assert_eq!(name(&proxy.stats(), "state"), "waiting");
+        // A scraper refuses a page with a series twice.
+        let page = proxy.get("/metrics").body;
+        let mut series: Vec<&str> =
+            page.lines().filter_map(|line| line.rsplit_once(' ').map(|(s, _)| s)).collect();
+        let all = series.len();
+        series.sort();
+        series.dedup();
+        assert_eq!(series.len(), all);
+        assert_eq!(order(&proxy, 2), "aa");
     });
 }

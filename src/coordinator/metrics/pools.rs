@@ -66,7 +66,7 @@ fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Res
     let mut family = Family::gauge(e, "pool_name_failing", help)?;
     for pool in pools.all() {
         for name in &pool.names {
-            let labels = [("pool", pool.name.clone()), ("name", name.spec.address.to_string())];
+            let labels = [("pool", pool.name.clone()), ("name", name.spec.name.clone())];
             family.put(&labels, flag(matches!(name.state, Lookup::Failed(_))))?;
         }
     }

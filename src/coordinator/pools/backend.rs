@@ -29,6 +29,9 @@ pub struct Backend {
     pub before: BackendSums,
     pub(super) order: Order,
     pub(super) health: Health,
+    /// What the last change of the active checks, and the last ejection, was for.
+    pub(super) check_reason: String,
+    pub(super) ejection_reason: String,
     pub(super) streak: Streak,
     /// When it came back, while its weight still grows.
     pub(super) since: Option<Instant>,
@@ -40,6 +43,7 @@ pub struct Backend {
 
 /// No longer behind its name; it stays until its last connection is over.
 pub(super) struct Gone {
+    pub(super) reason: String,
     /// When it was first seen without any.
     pub(super) idle_since: Option<Instant>,
 }
@@ -64,11 +68,24 @@ impl Backend {
             ejections: 0,
             order: Order::Enable,
             health: Health::Healthy,
+            check_reason: String::new(),
+            ejection_reason: String::new(),
             streak: Streak::new(before.good, before.bad),
             before,
             since: None,
             found: None,
             gone: None,
+        }
+    }
+
+    /// Why it is in its state; nothing where that is healthy.
+    pub(super) fn cause(&self) -> &str {
+        match (self.state, &self.gone) {
+            (State::Healthy, _) => "",
+            (State::Unhealthy, _) => &self.check_reason,
+            (State::Ejected, _) => &self.ejection_reason,
+            (State::Draining, Some(gone)) => &gone.reason,
+            (State::Draining | State::Disabled, _) => "asked for by the operator",
         }
     }
 

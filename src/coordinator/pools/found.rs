@@ -39,8 +39,9 @@ impl Pool {
             let Some(backend) = self.at(slot) else { continue };
             let there = endpoints.iter().any(|endpoint| endpoint.address == backend.address);
             if !there && backend.gone.is_none() {
-                backend.gone = Some(Gone { idle_since: None });
-                self.settle(slot, &format!("no longer behind {}", spec.address));
+                let reason = format!("no longer behind {}", spec.address);
+                backend.gone = Some(Gone { reason, idle_since: None });
+                self.settle(slot, "");
             }
         }
         let mut fresh = Vec::new();
@@ -98,7 +99,7 @@ impl Pool {
     /// Lets go of those that are gone and have finished.
     pub(super) fn let_go(&mut self, in_flight: impl Fn(usize) -> u32, now: Instant) {
         for slot in self.slots.clone() {
-            let Some(Gone { idle_since }) = self.at(slot).and_then(|b| b.gone.as_mut()) else {
+            let Some(Gone { idle_since, .. }) = self.at(slot).and_then(|b| b.gone.as_mut()) else {
                 continue;
             };
             if in_flight(slot) > 0 {

@@ -118,6 +118,12 @@ impl Pool {
         self.backends.iter().enumerate().filter_map(at)
     }
 
+    /// True exactly when it has somebody without a name, or all its names were looked up.
+    pub fn can_start(&self) -> bool {
+        let looked_up = || self.names.iter().all(|name| name.state != Lookup::Waiting);
+        self.backends().any(|(_, backend)| backend.found.is_none()) || looked_up()
+    }
+
     /// How many may be picked because they are well.
     pub fn healthy(&self) -> usize {
         let well = |b: &Backend| b.state == State::Healthy && b.weight > 0;
@@ -132,8 +138,8 @@ impl Pool {
         self.backends[slot - self.slots.start].as_mut()
     }
 
-    /// Draws the conclusion of a change, and tells it once.
-    pub(super) fn settle(&mut self, slot: usize, reason: &str) {
+    /// Draws the conclusion of a change, and tells it once; `event` is what has changed.
+    pub(super) fn settle(&mut self, slot: usize, event: &str) {
         let slow_start = self.rules.slow_start;
         let name = self.name.clone();
         let Some(backend) = self.at(slot) else { return };
@@ -143,11 +149,14 @@ impl Pool {
         }
         backend.state = state;
         let healthy = state == State::Healthy;
-        backend.reason = if healthy { String::new() } else { reason.to_owned() };
+        if healthy {
+            backend.streak.forget();
+        }
         backend.since = (healthy && !slow_start.is_zero()).then(Instant::now);
-        let (pool, backend) = (name.as_str(), backend.name.as_str());
+        backend.reason = backend.cause().to_owned();
+        let (pool, reason, backend) = (&name, &backend.reason, &backend.name);
         match state {
-            State::Healthy => tracing::info!(pool, backend, reason, "healthy"),
+            State::Healthy => tracing::info!(pool, backend, reason = event, "healthy"),
             State::Unhealthy | State::Ejected => {
                 tracing::warn!(pool, backend, reason, "{}", state.name());
             }
@@ -169,7 +178,7 @@ impl Pool {
     ) {
         let Some(rules) = self.rules.outlier else { return };
         let Some(backend) = self.at(slot) else { return };
-        backend.streak.look(counts.0, counts.1);
+        backend.streak.look(counts, rules.ejection, now);
         if backend.streak.is_ejected() {
             backend.streak.return_if_due(now);
             return self.settle(slot, "its ejection is over");
@@ -180,7 +189,8 @@ impl Pool {
             *room -= 1;
             backend.ejections += 1;
             let long = backend.streak.eject(&rules, now);
-            self.settle(slot, &format!("{failures} failures in a row, out for {long:?}"));
+            backend.ejection_reason = format!("{failures} failures in a row, out for {long:?}");
+            self.settle(slot, "");
         }
     }
 
@@ -238,7 +248,7 @@ impl Pool {
                 let (slow_start, since) = (self.rules.slow_start, b.since);
                 let weight = standing::weight_now(b.weight, since, slow_start, now);
                 let (slot, address, max_connections) = (*slot, b.address, b.max_connections);
-                Member { slot, address, weight, max_connections }
+                Member { id: b.id, slot, address, weight, max_connections }
             };
             let table = hashes.then(|| {
                 let named: Vec<(&str, u32)> =

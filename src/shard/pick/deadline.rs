@@ -10,6 +10,9 @@
 //! them in turn. Of a class that is less than one pick from its share, each of `c` members is less
 //! than `(c - 1) / c + 1 / c` from its own, so the bound holds for each of them too. A pick costs
 //! the logarithm of the number of classes, not of members.
+//!
+//! A new roster is a new order. What a class was owed, or owed, goes with its members, or one whose
+//! turn comes less often than rosters change (a weight that grows) would never have it.
 
 use std::{
     cmp::Reverse,
@@ -28,10 +31,10 @@ impl Deadlines {
         open: &Open<'_, F>,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
-        let fresh = || Order::new(open, rng);
+        let fresh = || Order::new(open, &BTreeMap::new(), rng);
         let order = self.0.entry(open.tier.priority).or_insert_with(fresh);
         if order.generation != open.generation {
-            *order = Order::new(open, rng);
+            *order = Order::new(open, &order.owed(), rng);
         }
         // Who may not be chosen loses its turn.
         (0..DRAWS_MAX)
@@ -56,12 +59,18 @@ struct Order {
     later: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
+/// One pick, in the parts in which fractions of it are counted.
+const PICK: i128 = 1 << 20;
+
 /// Members of equal weight.
 #[derive(Debug)]
 struct Class {
-    members: Vec<usize>,
+    /// Index within the tier, and slot.
+    members: Vec<(usize, usize)>,
     /// The sum of their weights.
     share: u64,
+    /// What it was owed at the start of this order, in parts of a pick.
+    owed: i128,
     /// Picks it got.
     picks: u64,
     /// Who begins; different on each shard.
@@ -71,29 +80,52 @@ struct Class {
 impl Class {
     /// When its next pick may be made, in picks of the tier.
     fn release(&self, sum: u64) -> u64 {
-        (u128::from(self.picks) * u128::from(sum) / u128::from(self.share)) as u64
+        let due = i128::from(self.picks) * PICK - self.owed;
+        (due.max(0) * i128::from(sum) / (i128::from(self.share) * PICK)) as u64
     }
 
     /// When it has to be made.
     fn deadline(&self, sum: u64) -> u64 {
-        (u128::from(self.picks + 1) * u128::from(sum)).div_ceil(u128::from(self.share)) as u64
+        let due = (i128::from(self.picks) + 1) * PICK - self.owed;
+        let due = (due.max(0) * i128::from(sum)) as u128;
+        due.div_ceil(u128::from(self.share) * PICK as u128) as u64
     }
 }
 
 impl Order {
-    fn new<F: Fn(usize) -> u32>(open: &Open<'_, F>, rng: &mut fastrand::Rng) -> Order {
-        let mut by_weight: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    /// `owed` is what each slot was owed in the order before, in parts of a pick.
+    fn new<F: Fn(usize) -> u32>(
+        open: &Open<'_, F>,
+        owed: &BTreeMap<usize, i128>,
+        rng: &mut fastrand::Rng,
+    ) -> Order {
+        let mut by_weight: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
         for (index, member) in open.tier.members.iter().enumerate() {
-            by_weight.entry(member.weight).or_default().push(index);
+            by_weight.entry(member.weight).or_default().push((index, member.slot));
         }
-        let class = |(weight, members): (u32, Vec<usize>)| {
+        let class = |(weight, members): (u32, Vec<(usize, usize)>)| {
             let share = u64::from(weight) * members.len() as u64;
-            Class { share, picks: 0, start: rng.usize(..members.len()), members }
+            let owed: i128 = members.iter().filter_map(|(_, slot)| owed.get(slot)).sum();
+            let (owed, start) = (owed.clamp(-PICK, PICK), rng.usize(..members.len()));
+            Class { share, owed, picks: 0, start, members }
         };
         let classes: Vec<Class> = by_weight.into_iter().map(class).collect();
-        let later = (0..classes.len()).map(|class| Reverse((0, class))).collect();
         let sum = classes.iter().map(|class| class.share).sum();
+        let release = |(at, class): (usize, &Class)| Reverse((class.release(sum), at));
+        let later = classes.iter().enumerate().map(release).collect();
         Order { generation: open.generation, classes, sum, time: 0, due: BinaryHeap::new(), later }
+    }
+
+    /// What each slot is owed now: of what its class is, an equal part.
+    fn owed(&self) -> BTreeMap<usize, i128> {
+        let mut owed = BTreeMap::new();
+        for class in &self.classes {
+            let share = i128::from(self.time) * i128::from(class.share) * PICK;
+            let due = share / i128::from(self.sum.max(1)) + class.owed;
+            let each = (due - i128::from(class.picks) * PICK) / class.members.len() as i128;
+            owed.extend(class.members.iter().map(|(_, slot)| (*slot, each)));
+        }
+        owed
     }
 
     fn next(&mut self) -> usize {
@@ -104,11 +136,13 @@ impl Order {
             self.later.pop();
             self.due.push(Reverse((self.classes[class].deadline(self.sum), class)));
         }
-        // Shares add up to one, so somebody's time has always come.
-        let next = self.due.pop().map_or(0, |Reverse((_, class))| class);
+        // Shares add up to one, so somebody's time has always come, but for what is owed from an
+        // order that others have left: then whose time comes next has it early.
+        let next = self.due.pop().or_else(|| self.later.pop());
+        let next = next.map_or(0, |Reverse((_, class))| class);
         let class = &mut self.classes[next];
         let turn = (class.start as u64 + class.picks) % class.members.len() as u64;
-        let member = class.members[turn as usize];
+        let (member, _) = class.members[turn as usize];
         class.picks += 1;
         self.later.push(Reverse((class.release(self.sum), next)));
         self.time += 1;

@@ -135,7 +135,7 @@ impl Tree {
         for leaf in &mut self.leaves {
             let member = &open.tier.members[leaf.member as usize];
             leaf.load.connections = (open.in_flight)(member.slot);
-            leaf.barred = !open.allows(member);
+            leaf.barred = open.bars(member);
         }
         let half = self.winners.len() / 2;
         (0..self.leaves.len()).for_each(|leaf| self.winners[half + leaf] = leaf as u32);

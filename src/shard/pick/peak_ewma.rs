@@ -29,6 +29,10 @@ impl Latencies {
         Latencies(vec![None; places])
     }
 
+    pub(super) fn forget(&mut self, place: usize) {
+        self.0[place] = None;
+    }
+
     pub(super) fn add(&mut self, place: usize, latency: Duration, now: Instant) {
         let us = latency.as_secs_f64() * 1e6;
         let average = match self.0[place] {
