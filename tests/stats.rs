@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kit::{Config, Hand, Refusing, Seed, Server, each_driver, peer, proxy::Stats};
+use kit::{Config, Hand, Refusing, Seed, Server, Stats, each_driver, peer};
 use serde_json::Value;
 
 const POINTS: [&str; 9] =

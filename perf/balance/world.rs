@@ -134,8 +134,8 @@ impl World<'_> {
         }
     }
 
-    /// The next connection comes. True in `look` exactly when the queues that it finds and the error
-    /// of its pick are looked at.
+    /// The next connection comes. True in `look` exactly when the queues that it finds and the
+    /// error of its pick are looked at.
     fn arrive(&mut self, look: bool, tally: &mut Tally) {
         self.now_ns += nanoseconds(exponential(&mut self.fate) / self.scene.arrivals_per_second());
         let coming = Coming {

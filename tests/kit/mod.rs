@@ -10,6 +10,7 @@ pub mod http;
 pub mod peer;
 pub mod proxy;
 pub mod server;
+pub mod stats;
 pub mod steady;
 
 use std::{
@@ -20,8 +21,9 @@ use std::{
 
 pub use config::Config;
 pub use peer::{End, Seen};
-pub use proxy::{Folder, Proxy, Stats};
+pub use proxy::{Folder, Proxy};
 pub use server::{Blackhole, FreePort, Hand, Refusing, Server, Tool};
+pub use stats::Stats;
 pub use steady::Steady;
 
 /// Everything that has to happen happens within this, on a machine that is busy elsewhere too.

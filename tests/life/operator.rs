@@ -160,8 +160,8 @@ fn changes_are_logged() {
 }
 
 /// 1. A dead backend is disabled: nobody checks it, and it is shown as disabled. 2. Enabled, it is
-///    checked at once, and one check counts: unhealthy for the reason of the check, also after it was
-///    drained in between.
+///    checked at once, and one check counts: unhealthy for the reason of the check, also after it
+///    was drained in between.
 #[test]
 fn an_enabled_backend_is_checked_at_once_and_told_by_its_check() {
     each_driver(|driver| {

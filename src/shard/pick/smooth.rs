@@ -45,8 +45,8 @@ impl Smooth {
         Some(index)
     }
 
-    /// What was gained beside a heavier member, or with a larger weight, would keep others from their
-    /// turn for long: in a new roster nobody is owed, or owes, more than one round of it.
+    /// What was gained beside a heavier member, or with a larger weight, would keep others from
+    /// their turn for long: in a new roster nobody is owed, or owes, more than one round of it.
     fn come_down<F>(&mut self, place: usize, open: &Open<'_, F>) {
         let round: i64 = open.tier.members.iter().map(|member| i64::from(member.weight)).sum();
         self.gains[place] = self.gains[place].clamp(-round, round);
