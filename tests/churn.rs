@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use kit::{Config, Proxy, Seed, each_driver_alone, peer, proxy::Stats};
+use kit::{Config, Proxy, Seed, Stats, each_driver_alone, peer};
 
 const CLIENTS: u64 = 16;
 
