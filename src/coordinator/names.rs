@@ -82,7 +82,7 @@ impl Names {
             Target::Address(address) => Ok(Answer::fixed(*address)),
             Target::Name { host, port } => {
                 let found = self.host(host).await?;
-                Ok(Answer::new(vec![Place::of_name(*port)], &[(host.as_str(), found)]))
+                Ok(Answer::new(&[Place::of_name(*port)], &[(Host::Itself, Ok(found))]))
             }
             Target::Service { name } => self.service(name).await,
         }
@@ -141,24 +141,16 @@ impl Names {
             let names = self.clone();
             asking.spawn(async move {
                 let found = names.host(&host).await;
-                (host, found)
+                (Host::Named(host), found)
             });
         }
-        let (mut found, mut failed) = (Vec::new(), Vec::new());
-        for (host, result) in asking.join_all().await {
-            match result {
-                Ok(host_found) => found.push((host, host_found)),
-                Err(why) => failed.push((host, why)),
-            }
-        }
-        let mut answer = Answer::new(places.clone(), &found);
+        let mut hosts = asking.join_all().await;
+        // Of several failures the same one is told each time.
+        hosts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut answer = Answer::new(&places, &hosts);
         answer.last_at_most(ttl(&records));
         if answer.endpoints.is_empty() {
-            return Err(failed.pop().map_or(Why::Empty, |(_, why)| why));
-        }
-        for (host, why) in failed {
-            let its = places.iter().filter(|place| place.host().as_ref() == Some(&host));
-            answer.lose(its.map(|place| place.port), why);
+            return Err(answer.lost.into_iter().next().map_or(Why::Empty, |lost| lost.why));
         }
         Ok(answer)
     }

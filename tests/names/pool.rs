@@ -167,6 +167,82 @@ fn a_service_gives_port_weight_and_priority() {
     });
 }
 
+/// 1. A service has two hosts at one port. 2. One of them is gone, and the other has another
+///    address: the pool has that one, and what was known of the host that is gone, which is said.
+///    3. The service no longer names that host: it goes, and all is well.
+#[test]
+fn a_host_that_is_gone_keeps_no_address_of_another() {
+    each_driver(|driver| {
+        let (port, _servers) = Server::neighbours(b"abc");
+        let hosts = move |one: Option<u8>, two: Option<u8>, both: bool| {
+            move |question: &Question| {
+                let data = |target| Data::Service { priority: 0, weight: 1, port, target };
+                let named = ["one.example", "two.example"].map(|target| (1, data(target)));
+                let last = match (&*question.name, question.kind) {
+                    (_, SRV) => return Reply::Records(named[usize::from(!both)..].to_vec()),
+                    ("one.example", A) => one,
+                    (_, A) => two,
+                    _ => return Reply::Records(Vec::new()),
+                };
+                let record = |last| vec![(1, Data::V4([127, 0, 0, last].into()))];
+                last.map_or(Reply::Code(3), |last| Reply::Records(record(last)))
+            }
+        };
+        let dns = NameServer::new(hosts(Some(1), Some(2), true));
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend_at("srv:_db._tcp.example", "")
+            .start();
+        let healthy = |last| (format!("127.0.0.{last}:{port}"), "healthy".to_owned());
+        assert_eq!(states(&proxy.stats()), [1, 2].map(healthy));
+        dns.now(hosts(None, Some(3), true));
+        let stats = proxy.wait_stats("another one", |s| states(s) == [1, 3].map(healthy));
+        assert_eq!((name(&stats, "state"), name(&stats, "error")), ("failing", "no such name"));
+        dns.now(hosts(None, Some(3), false));
+        let well = |s: &Stats| states(s) == [healthy(3)] && name(s, "state") == "ok";
+        proxy.wait_stats("the host is no longer named", well);
+    });
+}
+
+/// 1. A name server answers A, and refuses AAAA in every way: that is no failure. 2. It does answer
+///    AAAA, and then refuses again: now it is one, and the address stays.
+#[test]
+fn a_family_that_never_was_is_no_failure() {
+    each_driver(|driver| {
+        let dns = NameServer::new(hosts(&[1]));
+        let only_v4 = |code| {
+            let mut v4 = hosts(&[1]);
+            dns.now(move |question| match question.kind {
+                A => v4(question),
+                _ => Reply::Code(code),
+            });
+        };
+        for code in [5, 2, 4] {
+            only_v4(code);
+            let proxy = Config::new(driver)
+                .name_server(dns.address)
+                .backend_at("db.internal:9", "")
+                .start();
+            assert_eq!(name(&proxy.stats(), "state"), "ok", "{code}");
+            let asked = dns.asked();
+            wait_until("it is asked again", || dns.asked() >= asked + 4);
+            assert_eq!(name(&proxy.stats(), "state"), "ok", "{code}");
+        }
+        let mut v4 = hosts(&[1]);
+        dns.now(move |question| match question.kind {
+            A => v4(question),
+            _ => Reply::Records(vec![(1, Data::V6(std::net::Ipv6Addr::LOCALHOST))]),
+        });
+        let proxy =
+            Config::new(driver).name_server(dns.address).backend_at("db.internal:9", "").start();
+        assert_eq!(states(&proxy.stats()).len(), 2);
+        only_v4(5);
+        proxy.wait_stats("it fails", |s| name(s, "state") == "failing");
+        assert_eq!(name(&proxy.stats(), "error"), "the server refuses to answer");
+        assert_eq!(states(&proxy.stats()).len(), 2);
+    });
+}
+
 /// 1. Many names have two addresses each, and clients connect all the time. 2. A thousand answers
 ///    in a row are broken or random: every lookup fails. 3. The pool is what it was, and every
 ///    client was served.

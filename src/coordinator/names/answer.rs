@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -35,23 +36,34 @@ pub struct Answer {
     pub dropped: usize,
     /// From 1 s to 5 minutes.
     pub valid_for: Duration,
+    /// From which hosts each address is: several may have the same one.
+    pub(super) heard: BTreeSet<Heard>,
     /// What could not be looked up: whatever was known there still counts.
     pub(super) lost: Vec<Lost>,
-    /// Why, where something could not.
-    pub(super) why: Option<Why>,
 }
 
-/// Endpoints that an answer says nothing of: those with this port, of this family if one is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An address, and a host that has it.
+pub(super) type Heard = (SocketAddr, Host);
+
+/// What an answer says nothing of: a host at this port, in one family if one is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
+    pub(super) host: Host,
     pub(super) port: u16,
     pub(super) is_v6: Option<bool>,
+    pub(super) why: Why,
 }
 
 impl Lost {
-    pub(super) fn covers(&self, endpoint: &Endpoint) -> bool {
-        let family = endpoint.address.is_ipv6();
-        self.port == endpoint.address.port() && self.is_v6.is_none_or(|is_v6| is_v6 == family)
+    pub(super) fn covers(&self, (address, host): &Heard) -> bool {
+        let is_it = self.host == *host && self.port == address.port();
+        is_it && self.is_v6.is_none_or(|is_v6| is_v6 == address.is_ipv6())
+    }
+
+    /// True exactly when this is a failure also where nothing was known. That a host has nothing is
+    /// an answer, and one family is enough of it: plain name servers refuse AAAA for ever.
+    pub(super) fn always_counts(&self) -> bool {
+        self.is_v6.is_none() && !self.why.is_answer()
     }
 }
 
@@ -107,8 +119,7 @@ pub(super) struct Found {
 impl Found {
     /// The other family could not be looked up. That it has nothing is an answer too.
     pub(super) fn without(mut self, is_v6: bool, why: Why) -> Found {
-        let answered = matches!(why, Why::Empty | Why::NoSuchName);
-        self.lost = (!answered).then_some((is_v6, why));
+        self.lost = (!why.is_answer()).then_some((is_v6, why));
         self
     }
 
@@ -127,28 +138,31 @@ impl Answer {
     /// An address is its own answer.
     pub(super) fn fixed(address: SocketAddr) -> Answer {
         let endpoints = vec![Endpoint { priority: 0, address, weight: 1 }];
-        Answer { endpoints, dropped: 0, valid_for: VALID_MAX, lost: Vec::new(), why: None }
+        let (heard, lost) = (BTreeSet::new(), Vec::new());
+        Answer { endpoints, dropped: 0, valid_for: VALID_MAX, heard, lost }
     }
 
     /// Every place at every address of its host. An address that is named twice keeps its lowest
-    /// priority, and there its highest weight.
-    pub(super) fn new(places: Vec<Place>, found: &[(impl AsRef<str>, Found)]) -> Answer {
-        let (mut endpoints, mut lost, mut why) = (Vec::new(), Vec::new(), None);
-        for place in &places {
-            let is_its = |name: &str| match &place.host {
-                Host::Itself => true,
-                Host::Named(host) => host == name,
-            };
-            for (_, found) in found.iter().filter(|(name, _)| is_its(name.as_ref())) {
-                endpoints.extend(found.ips.iter().map(|ip| Endpoint {
-                    priority: place.priority,
-                    address: SocketAddr::new(*ip, place.port),
-                    weight: place.weight,
-                }));
-                if let Some((is_v6, cause)) = &found.lost {
-                    lost.push(Lost { port: place.port, is_v6: Some(*is_v6) });
-                    why = Some(cause.clone());
+    /// priority, and there its highest weight. A host that failed does not spoil the others.
+    pub(super) fn new(places: &[Place], hosts: &[(Host, Result<Found, Why>)]) -> Answer {
+        let (mut endpoints, mut heard, mut lost) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for Place { priority, host, port, weight } in places {
+            let (priority, port, weight) = (*priority, *port, *weight);
+            let lose =
+                |is_v6, why: &Why| Lost { host: host.clone(), port, is_v6, why: why.clone() };
+            for (_, outcome) in hosts.iter().filter(|(its, _)| its == host) {
+                let found = match outcome {
+                    Ok(found) => found,
+                    Err(why) => {
+                        lost.push(lose(None, why));
+                        continue;
+                    }
+                };
+                for address in found.ips.iter().map(|ip| SocketAddr::new(*ip, port)) {
+                    endpoints.push(Endpoint { priority, address, weight });
+                    heard.insert((address, host.clone()));
                 }
+                lost.extend(found.lost.iter().map(|(is_v6, why)| lose(Some(*is_v6), why)));
             }
         }
         endpoints.sort_by_key(|e| (e.address, e.priority, Reverse(e.weight)));
@@ -156,15 +170,10 @@ impl Answer {
         endpoints.sort();
         let dropped = endpoints.len().saturating_sub(ENDPOINTS_MAX);
         endpoints.truncate(ENDPOINTS_MAX);
-        let mut answer = Answer { endpoints, dropped, valid_for: VALID_MAX, lost, why };
-        found.iter().for_each(|(_, found)| answer.last_at_most(found.ttl));
+        let mut answer = Answer { endpoints, dropped, valid_for: VALID_MAX, heard, lost };
+        let found = hosts.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
+        found.for_each(|found| answer.last_at_most(found.ttl));
         answer
-    }
-
-    /// A host of the service could not be looked up.
-    pub(super) fn lose(&mut self, ports: impl Iterator<Item = u16>, why: Why) {
-        self.lost.extend(ports.map(|port| Lost { port, is_v6: None }));
-        self.why = Some(why);
     }
 
     pub(super) fn last_at_most(&mut self, ttl: Duration) {
@@ -183,6 +192,10 @@ mod tests {
         Found { ips, ttl: Duration::from_secs(ttl_s), lost: None }
     }
 
+    fn named(host: &str, found: Found) -> (Host, Result<Found, Why>) {
+        (Host::Named(host.into()), Ok(found))
+    }
+
     fn place(priority: u16, host: &str, port: u16, weight: u16) -> Place {
         Place { priority, host: Host::Named(host.into()), port, weight }
     }
@@ -196,9 +209,11 @@ mod tests {
             place(2, "a", 81, 1),
             place(0, "gone", 80, 1),
         ];
-        let hosts =
-            [("a", found(&["10.0.0.1", "::1"], 60)), ("b", found(&["10.0.0.2", "10.0.0.1"], 30))];
-        let answer = Answer::new(places, &hosts);
+        let hosts = [
+            named("a", found(&["10.0.0.1", "::1"], 60)),
+            named("b", found(&["10.0.0.2", "10.0.0.1"], 30)),
+        ];
+        let answer = Answer::new(&places, &hosts);
         let shown: Vec<String> = answer
             .endpoints
             .iter()
@@ -218,8 +233,8 @@ mod tests {
     #[test]
     fn an_answer_lasts_from_a_second_to_five_minutes() {
         for (ttl_s, valid_s) in [(0, 1), (1, 1), (7, 7), (300, 300), (301, 300), (86_400, 300)] {
-            let hosts = [("a", found(&["10.0.0.1"], ttl_s))];
-            let answer = Answer::new(vec![Place::of_name(80)], &hosts);
+            let hosts = [(Host::Itself, Ok(found(&["10.0.0.1"], ttl_s)))];
+            let answer = Answer::new(&[Place::of_name(80)], &hosts);
             assert_eq!(answer.valid_for, Duration::from_secs(valid_s), "{ttl_s}");
         }
     }
@@ -235,9 +250,9 @@ mod tests {
                 ips.iter().flat_map(|ip| ports.iter().map(|port| (*ip, *port))).collect();
             all.sort();
             all.dedup();
-            let places = ports.iter().map(|port| place(0, "a", *port, 1)).collect();
-            let hosts = [("a", Found { ips, ttl: Duration::ZERO, lost: None })];
-            let answer = Answer::new(places, &hosts);
+            let places: Vec<_> = ports.iter().map(|port| place(0, "a", *port, 1)).collect();
+            let hosts = [named("a", Found { ips, ttl: Duration::ZERO, lost: None })];
+            let answer = Answer::new(&places, &hosts);
             let sorted = answer.endpoints.is_sorted_by(|a, b| a.address < b.address);
             prop_assert!(sorted && answer.endpoints.len() <= ENDPOINTS_MAX);
             prop_assert_eq!(answer.endpoints.len() + answer.dropped, all.len());

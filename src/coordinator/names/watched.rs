@@ -1,8 +1,8 @@
 //! What a new answer, or a failure, means for what was known of a name. Pure.
 
-use std::{mem::discriminant, time::Duration};
+use std::{collections::BTreeSet, mem::discriminant, time::Duration};
 
-use super::answer::{Answer, Endpoint};
+use super::answer::{Answer, Endpoint, Heard, Lost};
 use crate::limits::ENDPOINTS_MAX;
 
 /// After the first failure; doubled with each one that follows.
@@ -28,6 +28,13 @@ pub enum Why {
     Broken(String),
 }
 
+impl Why {
+    /// True exactly when the server has answered: that there is nothing.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Why::NoSuchName | Why::Empty)
+    }
+}
+
 impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -45,6 +52,7 @@ impl std::fmt::Display for Why {
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     endpoints: Vec<Endpoint>,
+    heard: BTreeSet<Heard>,
     failed: Option<Why>,
     /// In a row.
     failures: u32,
@@ -78,18 +86,24 @@ impl Watched {
     pub(super) fn take(&mut self, outcome: Result<Answer, Why>) -> News {
         match outcome {
             Ok(answer) => {
-                let endpoints = self.with_what_was_lost(&answer);
-                let changed = self.endpoints != endpoints;
-                self.endpoints = endpoints;
-                let (told, wait) = match answer.why {
-                    Some(why) => self.fail(why),
+                let kept = self.lost_in(&answer);
+                let of_known = |lost: &Lost| kept.iter().any(|heard| lost.covers(heard));
+                let counts = |lost: &&Lost| lost.always_counts() || of_known(lost);
+                let failure = answer.lost.iter().find(counts).map(|lost| lost.why.clone());
+                let (dropped, valid_for) = (answer.dropped, answer.valid_for);
+                let changed = self.replace(answer, kept);
+                let (told, wait) = match failure {
+                    Some(why) => {
+                        let (told, wait) = self.fail(why);
+                        (told, wait.min(valid_for))
+                    }
                     None => {
                         self.failures = 0;
                         let told = self.failed.take().map(|_| Told::Recovered);
-                        (told, answer.valid_for)
+                        (told, valid_for)
                     }
                 };
-                News { changed, dropped: answer.dropped, told, wait }
+                News { changed, dropped, told, wait }
             }
             Err(why) => {
                 let (told, wait) = self.fail(why);
@@ -112,17 +126,27 @@ impl Watched {
         (told, wait)
     }
 
-    /// An answer says nothing of what could not be looked up, so what was known there stays.
-    fn with_what_was_lost(&self, answer: &Answer) -> Vec<Endpoint> {
-        let mut endpoints = answer.endpoints.clone();
-        let kept = self.endpoints.iter().filter(|known| {
-            let named = answer.endpoints.iter().any(|endpoint| endpoint.address == known.address);
-            !named && answer.lost.iter().any(|lost| lost.covers(known))
-        });
-        endpoints.extend(kept);
+    /// What was known of that which could not be looked up.
+    fn lost_in(&self, answer: &Answer) -> BTreeSet<Heard> {
+        let is_lost = |heard: &&Heard| answer.lost.iter().any(|lost| lost.covers(heard));
+        self.heard.iter().filter(is_lost).cloned().collect()
+    }
+
+    /// Takes an answer in, and keeps `kept`, of which it says nothing. Whether anything changed.
+    fn replace(&mut self, answer: Answer, kept: BTreeSet<Heard>) -> bool {
+        let Answer { mut endpoints, mut heard, .. } = answer;
+        let named: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let is_kept = |known: &&Endpoint| {
+            !named.contains(&known.address) && kept.iter().any(|(is, _)| *is == known.address)
+        };
+        endpoints.extend(self.endpoints.iter().filter(is_kept));
         endpoints.sort();
         endpoints.truncate(ENDPOINTS_MAX);
-        endpoints
+        heard.extend(kept);
+        heard.retain(|(address, _)| endpoints.iter().any(|e| e.address == *address));
+        let changed = self.endpoints != endpoints;
+        (self.endpoints, self.heard) = (endpoints, heard);
+        changed
     }
 }
 
@@ -133,39 +157,119 @@ fn backoff(before: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::answer::Lost, *};
+    use super::{
+        super::answer::{Found, Host, Place},
+        *,
+    };
 
-    fn endpoint(address: &str) -> Endpoint {
-        Endpoint { priority: 0, address: address.parse().unwrap(), weight: 1 }
+    const TTL_S: u64 = 30;
+
+    type Outcome = (Host, Result<Found, Why>);
+
+    fn found(ips: &[&str], lost: Option<(bool, Why)>) -> Result<Found, Why> {
+        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        Ok(Found { ips, ttl: Duration::from_secs(TTL_S), lost })
     }
 
-    fn of(addresses: &[&str]) -> Answer {
-        let endpoints = addresses.iter().map(|address| endpoint(address)).collect();
-        let valid_for = Duration::from_secs(30);
-        Answer { endpoints, dropped: 0, valid_for, lost: Vec::new(), why: None }
+    /// A host of a service.
+    fn host(name: &str, outcome: Result<Found, Why>) -> Outcome {
+        (Host::Named(name.into()), outcome)
+    }
+
+    /// A service whose hosts all have this port.
+    fn service(port: u16, hosts: &[Outcome]) -> Result<Answer, Why> {
+        let place = |(host, _): &Outcome| Place { host: host.clone(), ..Place::of_name(port) };
+        Ok(Answer::new(&hosts.iter().map(place).collect::<Vec<_>>(), hosts))
+    }
+
+    fn name(ips: &[&str], lost: Option<(bool, Why)>) -> Result<Answer, Why> {
+        Ok(Answer::new(&[Place::of_name(80)], &[(Host::Itself, found(ips, lost))]))
     }
 
     fn answer(last: u8) -> Answer {
-        of(&[&format!("10.0.0.{last}:80")])
+        name(&[&format!("10.0.0.{last}")], None).unwrap()
+    }
+
+    fn known(watched: &Watched) -> Vec<String> {
+        watched.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect()
     }
 
     #[test]
-    fn what_an_answer_says_nothing_of_stays() {
+    fn a_host_that_fails_keeps_its_own_addresses_and_no_others() {
+        for why in [Why::NoSuchName, Why::Empty, Why::Timeout] {
+            let mut watched = Watched::default();
+            let b = host("b", found(&["10.0.0.2"], None));
+            watched.take(service(80, &[host("a", found(&["10.0.0.1"], None)), b]));
+            let partial = || {
+                let b = host("b", Err(why.clone()));
+                service(80, &[host("a", found(&["10.0.0.3"], None)), b])
+            };
+            let news = watched.take(partial());
+            assert_eq!(known(&watched), ["10.0.0.2:80", "10.0.0.3:80"]);
+            assert_eq!((news.changed, news.told), (true, Some(Told::Failed(why.clone()))));
+            assert_eq!(news.wait, RETRY_MIN);
+            let news = watched.take(partial());
+            assert_eq!((news.changed, news.told), (false, None));
+            let news = watched.take(service(81, &[host("b", found(&["10.0.0.2"], None))]));
+            assert_eq!((news.changed, news.told), (true, Some(Told::Recovered)));
+            assert_eq!(known(&watched), ["10.0.0.2:81"]);
+        }
+    }
+
+    #[test]
+    fn an_address_of_two_hosts_stays_while_one_of_them_may_have_it() {
         let mut watched = Watched::default();
-        watched.take(Ok(of(&["10.0.0.1:80", "10.0.0.2:81", "[::1]:80"])));
-        let mut partial = of(&["10.0.0.3:80"]);
-        partial.lost = vec![Lost { port: 80, is_v6: Some(true) }, Lost { port: 81, is_v6: None }];
-        partial.why = Some(Why::Timeout);
-        let news = watched.take(Ok(partial.clone()));
-        let expected = ["10.0.0.2:81", "10.0.0.3:80", "[::1]:80"].map(endpoint);
-        assert_eq!(watched.endpoints(), expected);
-        assert_eq!((news.changed, news.told), (true, Some(Told::Failed(Why::Timeout))));
-        assert_eq!(news.wait, RETRY_MIN);
-        let news = watched.take(Ok(partial));
-        assert_eq!((news.changed, news.told), (false, None));
-        let news = watched.take(Ok(of(&["10.0.0.3:80"])));
-        assert_eq!((news.changed, news.told), (true, Some(Told::Recovered)));
-        assert_eq!(watched.endpoints(), ["10.0.0.3:80"].map(endpoint));
+        let both = |ip| host("a", found(&["10.0.0.1", ip], None));
+        watched.take(service(80, &[both("10.0.0.2"), host("b", found(&["10.0.0.1"], None))]));
+        let a = || host("a", Err(Why::Timeout));
+        watched.take(service(80, &[a(), host("b", found(&["10.0.0.1"], None))]));
+        watched.take(service(80, &[a(), host("b", found(&["10.0.0.3"], None))]));
+        assert_eq!(known(&watched), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+        watched.take(service(80, &[host("b", found(&["10.0.0.3"], None))]));
+        assert_eq!(known(&watched), ["10.0.0.3:80"], "the service no longer has host a");
+    }
+
+    #[test]
+    fn a_host_that_never_was_is_no_failure_and_one_that_cannot_be_told_is() {
+        for (why, is_failure) in [
+            (Why::NoSuchName, false),
+            (Why::Empty, false),
+            (Why::Refused, true),
+            (Why::Server("x".into()), true),
+            (Why::Timeout, true),
+            (Why::Broken("x".into()), true),
+        ] {
+            let mut watched = Watched::default();
+            let b = host("b", Err(why));
+            let news = watched.take(service(80, &[host("a", found(&["10.0.0.1"], None)), b]));
+            assert_eq!(watched.failed().is_some(), is_failure);
+            assert_eq!(news.wait.as_secs(), if is_failure { 1 } else { TTL_S });
+        }
+    }
+
+    #[test]
+    fn a_family_that_fails_counts_where_an_address_of_it_was_known() {
+        let mut watched = Watched::default();
+        let v6_refused = || name(&["10.0.0.1"], Some((true, Why::Refused)));
+        let news = watched.take(v6_refused());
+        assert_eq!((watched.failed(), news.wait.as_secs()), (None, TTL_S));
+        watched.take(name(&["10.0.0.1", "::1"], None));
+        let waits: Vec<u64> = (0..7).map(|_| watched.take(v6_refused()).wait.as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(watched.failed(), Some(&Why::Refused));
+        assert_eq!(known(&watched), ["10.0.0.1:80", "[::1]:80"]);
+        watched.take(name(&["10.0.0.1"], None));
+        assert_eq!((known(&watched), watched.failed()), (vec!["10.0.0.1:80".into()], None));
+    }
+
+    #[test]
+    fn a_part_that_fails_is_asked_for_again_within_the_ttl() {
+        let mut watched = Watched::default();
+        watched.take(name(&["10.0.0.1", "::1"], None));
+        let mut short = name(&["10.0.0.1"], Some((true, Why::Timeout))).unwrap();
+        short.last_at_most(Duration::from_secs(3));
+        let mut wait = || watched.take(Ok(short.clone())).wait.as_secs();
+        assert_eq!([wait(), wait(), wait(), wait()], [1, 2, 3, 3]);
     }
 
     #[test]
