@@ -83,6 +83,22 @@ fn a_name_has_the_addresses_of_both_families() {
     }
 }
 
+/// 1. A name has an underscore, in front, inside or at the end, or a dot at its end. 2. The server is
+///    asked for it as it is.
+#[test]
+fn a_name_is_asked_for_as_it_is_written() {
+    for host in ["my_db", "_db.my_net", "db_", "MY_DB.internal.", "db.internal."] {
+        let written = host.to_lowercase().trim_end_matches('.').to_owned();
+        let server = NameServer::new(move |question: &Question| match question.kind {
+            A if question.name == written => Reply::Records(vec![v4(60, 1)]),
+            _ => Reply::Code(3),
+        });
+        let target = Target::Name { host: host.into(), port: 80 };
+        let answer = look_up(&server, &target).unwrap_or_else(|why| panic!("{host}: {why}"));
+        assert_eq!(shown(&answer.endpoints), ["0 10.0.0.1:80 1"], "{host}");
+    }
+}
+
 /// 1. A name has more addresses than fit. 2. The first ones are kept, and the others counted.
 #[test]
 fn too_many_addresses_are_dropped_and_counted() {

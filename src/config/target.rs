@@ -15,7 +15,7 @@ pub enum Target {
     Address(SocketAddr),
     /// At every address that the host has, A and AAAA.
     Name {
-        /// By RFC 1123.
+        /// With a dot at the end: no search domain is tried.
         host: String,
         /// Positive.
         port: u16,
@@ -52,16 +52,16 @@ impl fmt::Display for Target {
 pub(super) fn target(entry: &Entry<'_>) -> Option<Target> {
     let text = entry.text("an address and port (for example \"127.0.0.1:8080\")")?;
     if let Some(name) = text.strip_prefix("srv:") {
-        return match is_host(name, "-_") {
+        return match is_host(name) {
             true => Some(Target::Service { name: name.to_owned() }),
             false => entry.refuse("not a service (write \"srv:_NAME._tcp.DOMAIN\")"),
         };
     }
-    if is_host(text, "-") {
+    if is_host(text) {
         return entry.refuse(format_args!("a name without a port (write \"{text}:PORT\")"));
     }
     match text.rsplit_once(':') {
-        Some((host, port)) if is_host(host, "-") => match port.parse() {
+        Some((host, port)) if is_host(host) => match port.parse() {
             Ok(port) if port > 0 => Some(Target::Name { host: host.to_owned(), port }),
             _ => entry.refuse("not a port (write \"NAME:PORT\", a port from 1 to 65535)"),
         },
@@ -69,10 +69,12 @@ pub(super) fn target(entry: &Entry<'_>) -> Option<Target> {
     }
 }
 
-/// True exactly when `text` is a host name whose parts are letters, digits and, inside or in front,
-/// any of `more`. A last part of digits alone is a mistyped address: no domain is a number.
-fn is_host(text: &str, more: &str) -> bool {
-    let of_label = |c: char| c.is_ascii_alphanumeric() || more.contains(c);
+/// True exactly when `text` is a host name whose parts are letters, digits, `-` inside and `_`, which
+/// RFC 1123 does not know and container networks use. A dot at the end makes it fully qualified. A
+/// last part of digits alone is a mistyped address: no domain is a number.
+fn is_host(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let of_label = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let is_label = |label: &str| {
         (1..=LABEL_CHARS_MAX).contains(&label.len())
             && label.chars().all(of_label)
@@ -91,11 +93,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_names_are_those_of_rfc_1123() {
+    fn host_names_are_those_of_rfc_1123_and_of_container_networks() {
         let longest = format!("{}.example", ["abcdefghi"; 24].join("."));
         assert_eq!(longest.len(), 247);
-        for good in ["db.internal", "localhost", "3com.com", "a-b.c", "x.1a", &longest] {
-            assert!(is_host(good, "-"), "{good}");
+        for good in [
+            "db.internal",
+            "db.internal.",
+            "localhost",
+            "localhost.",
+            "3com.com",
+            "a-b.c",
+            "a_b.c",
+            "my_db",
+            "_http._tcp.example",
+            "x.1a",
+            &longest,
+        ] {
+            assert!(is_host(good), "{good}");
         }
         let wide = "a".repeat(64);
         let long = format!("{longest}.example");
@@ -103,21 +117,21 @@ mod tests {
             "",
             ".",
             "a..b",
-            "a.",
+            "..",
+            "a..",
+            ".a",
             "-a.b",
             "a-.b",
-            "a_b.c",
             "10.0.0.300",
+            "10.0.0.300.",
             "1.2.3",
             "12",
             "a b",
             "bücher.example",
-            "_http._tcp.example",
             &wide,
             &long,
         ] {
-            assert!(!is_host(bad, "-"), "{bad}");
+            assert!(!is_host(bad), "{bad}");
         }
-        assert!(is_host("_http._tcp.example", "-_"));
     }
 }

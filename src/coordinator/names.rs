@@ -17,7 +17,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::ResponseCode,
-        rr::{RData, RecordType},
+        rr::{Name, RData, RecordType},
     },
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -159,6 +159,8 @@ impl Names {
         let _place = self.places.acquire().await;
         // Its cache has no room, but what was put there last may be there for a moment.
         self.resolver.clear_cache();
+        // As ASCII: read as Unicode, a name may not have an underscore.
+        let name = Name::from_ascii(name).map_err(|error| Why::Broken(error.to_string()))?;
         self.resolver.lookup(name, kind).await.map_err(why)
     }
 }
