@@ -20,10 +20,14 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// For what.
     pub path: &'a str,
-    /// Its `Host`.
-    pub host: Option<&'a str>,
-    /// Its `Origin`: set by browsers.
-    pub origin: Option<&'a str>,
+    /// True exactly when its version has to name a host: from HTTP/1.1 on.
+    pub needs_host: bool,
+    /// Who it is for, where its first line says so: `GET http://HOST:PORT/path`.
+    pub authority: Option<&'a str>,
+    /// All its `Host`s.
+    pub hosts: &'a [&'a str],
+    /// All its `Origin`s: set by browsers.
+    pub origins: &'a [&'a str],
     /// Its `Authorization`.
     pub authorization: Option<&'a str>,
 }
@@ -31,6 +35,8 @@ pub struct Asked<'a> {
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// 400: whom it is for, or where it comes from, can be read in two ways, or in none.
+    Unclear(String),
     /// 401: it needs a token and has none, or another one.
     Token(String),
     /// 403: it comes from where nobody may ask.
@@ -47,26 +53,57 @@ pub fn changes(method: &Method) -> bool {
 /// # Errors
 /// The status to answer with, and a sentence.
 pub fn judge(asked: &Asked<'_>, token: Option<&Token>) -> Result<(), Refusal> {
+    let host = host(asked)?;
+    let origin = only("Origin", asked.origins)?;
     let here = asked.peer.to_canonical().is_loopback();
     let changes = changes(asked.method);
     let offered = asked.authorization.and_then(bearer);
     let known = token.is_some_and(|token| offered.is_some_and(|offered| token.is(offered)));
     // Probes of a load balancer or an orchestrator have no token.
-    let open = asked.method == Method::GET && ["/health", "/ready"].contains(&asked.path);
+    let reads = [Method::GET, Method::HEAD].contains(asked.method);
+    let open = reads && ["/health", "/ready"].contains(&asked.path);
     if token.is_some() && !known && (changes || !here && !open) {
         return Err(Refusal::Token(needs_token(asked, offered.is_some())));
     }
-    if here && !known && !asked.host.is_none_or(is_loopback) {
-        let host = asked.host.unwrap_or_default();
+    if let Some(host) = host.filter(|host| here && !known && !is_loopback(host)) {
         let way_out = "ask for 127.0.0.1 or localhost";
         return Err(Refusal::Foreign(format!("Host {host:?}: not this host ({way_out})\n")));
     }
-    let foreign_origin = asked.origin.filter(|origin| !is_ours(origin, asked, here));
+    let foreign_origin = origin.filter(|origin| !is_ours(origin, host, here));
     if let Some(origin) = foreign_origin.filter(|_| changes || here && !known) {
         let rule = "pages of other sites may not ask";
         return Err(Refusal::Foreign(format!("Origin {origin:?}: {rule}\n")));
     }
     Ok(())
+}
+
+/// Whom the request is for. What is judged has to be all there is: another reader of the same request
+/// could take the other one.
+fn host<'a>(asked: &Asked<'a>) -> Result<Option<&'a str>, Refusal> {
+    let host = only("Host", asked.hosts)?;
+    match (asked.authority, host) {
+        (_, None) if asked.needs_host => {
+            Err(Refusal::Unclear("no Host (HTTP/1.1 needs one: send \"Host: 127.0.0.1\")\n".into()))
+        }
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            let rule = format!("is not that of the request line, {authority:?} (write the same)");
+            Err(Refusal::Unclear(format!("Host {host:?}: {rule}\n")))
+        }
+        (authority, host) => Ok(authority.or(host)),
+    }
+}
+
+/// The value of a header that may be there once.
+fn only<'a>(header: &str, values: &[&'a str]) -> Result<Option<&'a str>, Refusal> {
+    match values {
+        [] => Ok(None),
+        [value] => Ok(Some(value)),
+        [first, second, ..] => {
+            let rule = "there may be one (send only one)";
+            let values = format!("{first:?} and {second:?}");
+            Err(Refusal::Unclear(format!("{header} {values}: {rule}\n")))
+        }
+    }
 }
 
 fn needs_token(asked: &Asked<'_>, offered: bool) -> String {
@@ -85,9 +122,9 @@ fn bearer(authorization: &str) -> Option<&str> {
 /// Whether a page of that origin is one of ours: from this host, or from where the asker found us.
 /// Only who asks from elsewhere may name us as it likes; nearby, a name could have been made to
 /// resolve to us.
-fn is_ours(origin: &str, asked: &Asked<'_>, here: bool) -> bool {
+fn is_ours(origin: &str, host: Option<&str>, here: bool) -> bool {
     let Some((_, authority)) = origin.split_once("://") else { return false };
-    is_loopback(authority) || !here && asked.host == Some(authority)
+    is_loopback(authority) || !here && host == Some(authority)
 }
 
 /// Whether an authority (`HOST` or `HOST:PORT`) names this host's loopback.
@@ -116,11 +153,29 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    /// The status for each request, one per line: where from, method and path, `Host`, `Origin`,
-    /// what token it shows (`-`: none), the status with a token in the file, and without one.
+    /// The status for each request, one per line: where from, method and path (or `//HOST/PATH`),
+    /// `Host`s (`old`: none, and HTTP/1.0), `Origin`s, what token it shows (`-`: none), the status
+    /// with a token in the file, and without one.
     const TABLE: &str = "
         near  GET     /stats   127.0.0.1     -                     -      200  200
-        near  GET     /stats   -             -                     -      200  200
+        near  GET     /stats   -             -                     -      400  400
+        near  GET     /stats   -             -                     right  400  400
+        near  GET     /stats   old           -                     -      200  200
+        near  GET     /stats   localhost,evil.example  -           -      400  400
+        near  GET     /stats   evil.example,localhost  -           right  400  400
+        near  GET     /stats   localhost,localhost     -           -      400  400
+        near  POST    /stats   localhost  http://localhost,null    right  400  400
+        near  GET     /stats   localhost  http://localhost,http://localhost  -  400  400
+        near  GET     //localhost/stats     localhost      -       -      200  200
+        near  GET     //LOCALHOST/stats     localhost      -       -      200  200
+        near  GET     //localhost/stats     old            -       -      200  200
+        near  GET     //localhost/stats     -              -       -      400  400
+        near  GET     //localhost/stats     evil.example   -       -      400  400
+        near  GET     //evil.example/stats  localhost      -       -      400  400
+        near  GET     //evil.example/stats  evil.example   -       -      403  403
+        near  GET     //evil.example/stats  old            -       -      403  403
+        near  GET     //x@localhost/stats   localhost      -       -      400  400
+        near  HEAD    /health  evil.example  -                     -      403  403
         near  GET     /stats   localhost:1   http://localhost:1    -      200  200
         near  GET     /stats   evil.example  -                     -      403  403
         near  GET     /stats   127.0.0.1     http://evil.example   -      403  403
@@ -147,7 +202,13 @@ mod tests {
         near  PUT     /x       evil.example  -                     -      401  403
         far   GET     /health  10.0.0.1:99   -                     -      200  -
         far   GET     /ready   10.0.0.1:99   -                     wrong  200  -
-        far   HEAD    /health  10.0.0.1:99   -                     -      401  -
+        far   HEAD    /health  10.0.0.1:99   -                     -      200  -
+        far   HEAD    /ready   10.0.0.1:99   -                     -      200  -
+        far   HEAD    /stats   10.0.0.1:99   -                     -      401  -
+        far   OPTIONS /health  10.0.0.1:99   -                     -      401  -
+        far   GET     /health  -             -                     -      400  -
+        far   GET     /health  10.0.0.1:99,x -                     -      400  -
+        far   PATCH   //10.0.0.1:99/x  10.0.0.1:99  http://10.0.0.1:99    right  200  -
         far   POST    /health  10.0.0.1:99   -                     -      401  -
         far   GET     /healthy 10.0.0.1:99   -                     -      401  -
         far   GET     /stats   127.0.0.1     -                     -      401  -
@@ -170,7 +231,14 @@ mod tests {
             let [from, method, path, host, origin, shown, with, without] = words[..] else {
                 panic!("{line}");
             };
-            let given = |word: &'static str| (word != "-").then_some(word);
+            let given = |word: &'static str| match word {
+                "-" | "old" => Vec::new(),
+                word => word.split(',').collect(),
+            };
+            let (authority, path) = match path.strip_prefix("//").and_then(|p| p.split_once('/')) {
+                Some((authority, page)) => (Some(authority), format!("/{page}")),
+                None => (None, path.to_owned()),
+            };
             let authorization = match shown {
                 "right" => Some(format!("bearer {TOKEN}")),
                 "wrong" => Some(format!("Bearer {TOKEN}0")),
@@ -179,13 +247,16 @@ mod tests {
             let asked = Asked {
                 peer: if from == "near" { [127, 0, 0, 1] } else { [10, 0, 0, 7] }.into(),
                 method: &method.parse().unwrap(),
-                path,
-                host: given(host),
-                origin: given(origin),
+                path: &path,
+                needs_host: host != "old",
+                authority,
+                hosts: &given(host),
+                origins: &given(origin),
                 authorization: authorization.as_deref(),
             };
             let status = |token| match judge(&asked, token) {
                 Ok(()) => "200",
+                Err(Refusal::Unclear(_)) => "400",
                 Err(Refusal::Token(_)) => "401",
                 Err(Refusal::Foreign(_)) => "403",
             };
@@ -202,13 +273,45 @@ mod tests {
             peer: [10, 0, 0, 7].into(),
             method: &Method::GET,
             path: "/stats",
-            host: None,
-            origin: None,
+            needs_host: true,
+            authority: None,
+            hosts: &["10.0.0.1"],
+            origins: &[],
             authorization: Some("Bearer letmein"),
         };
         let Err(Refusal::Token(sentence)) = judge(&asked, Some(&token)) else { panic!() };
         let expected = "GET /stats: this is not the token (send \"Authorization: Bearer TOKEN\" \
                         with what is in admin.token_file)\n";
         assert_eq!(sentence, expected);
+    }
+    #[test]
+    fn what_is_unclear_is_named_with_its_rule() {
+        let sentence = |hosts: &[&str], authority| {
+            let asked = Asked {
+                peer: [127, 0, 0, 1].into(),
+                method: &Method::GET,
+                path: "/stats",
+                needs_host: true,
+                authority,
+                hosts,
+                origins: &[],
+                authorization: None,
+            };
+            match judge(&asked, None) {
+                Err(Refusal::Unclear(sentence)) => sentence,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (hosts, authority, expected) in [
+            (&[][..], None, "no Host (HTTP/1.1 needs one: send \"Host: 127.0.0.1\")\n"),
+            (&["a", "b", "c"], None, "Host \"a\" and \"b\": there may be one (send only one)\n"),
+            (
+                &["a"],
+                Some("b"),
+                "Host \"a\": is not that of the request line, \"b\" (write the same)\n",
+            ),
+        ] {
+            assert_eq!(sentence(hosts, authority), expected);
+        }
     }
 }

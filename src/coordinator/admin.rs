@@ -1,4 +1,5 @@
-//! The admin endpoint: `/stats`, `/metrics`, `/health`, `/ready`, `/config`.
+//! The admin endpoint: `/stats`, `/metrics`, `/health`, `/ready`, `/config`, and
+//! `PATCH /pools/{pool}/backends/{backend}`.
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use std::{
 use axum::{
     Extension, Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderName, Method, StatusCode, Uri, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, patch},
@@ -41,6 +42,10 @@ use crate::{
 
 /// How long a request's head may take.
 const HEADER_MAX: Duration = Duration::from_secs(5);
+
+/// How long a request may take once its head is there, body included: who is slower holds one of few
+/// places.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
 
 /// How long a connection may last; scrapers that keep theirs open come back.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
@@ -115,7 +120,11 @@ async fn guard(
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answer = match judge(&app, peer, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+            Ok(answer) => answer,
+            Err(_) => too_slow(&method, &path),
+        },
+        Err(Refusal::Unclear(sentence)) => (StatusCode::BAD_REQUEST, sentence).into_response(),
         Err(Refusal::Foreign(sentence)) => (StatusCode::FORBIDDEN, sentence).into_response(),
         Err(Refusal::Token(sentence)) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -130,20 +139,33 @@ async fn guard(
 }
 
 fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<(), Refusal> {
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let all = |name: HeaderName| {
+        let values = request.headers().get_all(name).iter();
+        values.map(|value| value.to_str().unwrap_or("?")).collect::<Vec<_>>()
+    };
     let asked = Asked {
         peer: peer.ip(),
         method: request.method(),
         path: request.uri().path(),
-        host: text(header::HOST),
-        origin: text(header::ORIGIN),
-        authorization: text(header::AUTHORIZATION),
+        needs_host: request.version() >= Version::HTTP_11,
+        authority: request.uri().authority().map(|authority| authority.as_str()),
+        hosts: &all(header::HOST),
+        origins: &all(header::ORIGIN),
+        authorization: all(header::AUTHORIZATION).first().copied(),
     };
     access::judge(&asked, app.config.admin.token.as_ref())
 }
 
+fn too_slow(method: &Method, path: &str) -> Response {
+    let rule = "the request was not all there in time (send it within 10 s)";
+    // What comes of it later must not be taken for the next request.
+    let close = [(header::CONNECTION, "close")];
+    (StatusCode::REQUEST_TIMEOUT, close, format!("{method} {path}: {rule}\n")).into_response()
+}
+
 async fn no_page(uri: Uri) -> impl IntoResponse {
-    let way_out = "there are /stats, /metrics, /health, /ready and /config";
+    let way_out = "there are /stats, /metrics, /health, /ready, /config and \
+                   PATCH /pools/{pool}/backends/{backend}";
     (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
 };
 
-use crate::kit::{Config, Folder, Proxy, Server, each_driver, http, wait_until};
+use crate::kit::{Config, DEADLINE, Folder, Proxy, Server, each_driver, http, wait_until};
 
 const TOKEN: &str = "only-for-this-test-0123";
 
@@ -77,6 +78,66 @@ fn without_a_token_this_host_may_change() {
     });
 }
 
+/// Sends these bytes, and gives all that comes back until the connection is closed.
+fn answer_to(admin: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// 1. A request names two hosts, two origins or none, or its first line names another host than its
+///    `Host`: 400, with a sentence. 2. A first line that names a host is judged like a `Host`.
+#[test]
+fn a_request_says_once_whom_it_is_for() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).backend(server.address).start();
+        let admin = proxy.admin;
+        let (ours, evil) = (format!("Host: {admin}\r\n"), "Host: evil.example\r\n");
+        let origin = format!("Origin: http://{admin}\r\n");
+        let (path, full) = ("/stats", format!("http://{admin}/stats"));
+        let foreign = "http://evil.example/stats";
+        for (target, version, headers, status, sentence) in [
+            (path, "1.1", [&ours, evil].concat(), 400, "there may be one"),
+            (path, "1.1", [evil, &ours].concat(), 400, "there may be one"),
+            (path, "1.1", [&*ours, &origin, &origin].concat(), 400, "there may be one"),
+            (path, "1.1", String::new(), 400, "no Host"),
+            (path, "1.0", String::new(), 200, "\"version\""),
+            (&full, "1.1", ours.clone(), 200, "\"version\""),
+            (&full, "1.1", evil.into(), 400, "request line"),
+            (foreign, "1.1", ours.clone(), 400, "request line"),
+            (foreign, "1.1", evil.into(), 403, "not this host"),
+            (foreign, "1.0", String::new(), 403, "not this host"),
+        ] {
+            let request =
+                format!("GET {target} HTTP/{version}\r\n{headers}Connection: close\r\n\r\n");
+            let answer = answer_to(admin, &request);
+            let is_it = answer.starts_with(&format!("HTTP/{version} {status} "));
+            assert!(is_it && answer.contains(sentence), "{request}{answer}");
+        }
+    });
+}
+
+/// 1. A change is asked for whose body never comes. 2. The answer is 408 with the rule, the connection
+///    is closed, and nothing has changed.
+#[test]
+fn a_request_that_never_ends_is_given_up() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).backend(server.address).start();
+        let head = format!("Host: {}\r\nContent-Length: 20\r\n\r\n", proxy.admin);
+        let page = "/pools/web/backends/a";
+        let answer = answer_to(proxy.admin, &format!("PATCH {page} HTTP/1.1\r\n{head}{{"));
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains(&format!("PATCH {page}: ")), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        assert_eq!(proxy.stats().0["pools"][0]["backends"][0]["state"], "healthy");
+    });
+}
+
 /// An address of this host that is not loopback, if it has one.
 fn other_address() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
@@ -104,6 +165,9 @@ fn from_elsewhere_all_but_health_and_ready_needs_the_token() {
             assert_eq!(http::get(admin, path).status, without, "{path}");
         }
         let host = format!("Host: {admin}\r\n");
+        for (path, without) in [("/health", 200), ("/ready", 200), ("/stats", 401)] {
+            assert_eq!(http::ask(admin, "HEAD", path, &host).status, without, "HEAD {path}");
+        }
         for (path, with) in [("/health", 200), ("/stats", 200), ("/x", 404)] {
             let answer = http::get_with(admin, path, &format!("{host}{}", shown(TOKEN)));
             assert_eq!(answer.status, with, "{path}");
