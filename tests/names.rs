@@ -83,8 +83,8 @@ fn a_name_has_the_addresses_of_both_families() {
     }
 }
 
-/// 1. A name has an underscore, in front, inside or at the end, or a dot at its end. 2. The server is
-///    asked for it as it is.
+/// 1. A name has an underscore, in front, inside or at the end, or a dot at its end. 2. The server
+///    is asked for it as it is.
 #[test]
 fn a_name_is_asked_for_as_it_is_written() {
     for host in ["my_db", "_db.my_net", "db_", "MY_DB.internal.", "db.internal."] {

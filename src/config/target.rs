@@ -69,9 +69,9 @@ pub(super) fn target(entry: &Entry<'_>) -> Option<Target> {
     }
 }
 
-/// True exactly when `text` is a host name whose parts are letters, digits, `-` inside and `_`, which
-/// RFC 1123 does not know and container networks use. A dot at the end makes it fully qualified. A
-/// last part of digits alone is a mistyped address: no domain is a number.
+/// True exactly when `text` is a host name whose parts are letters, digits, `-` inside and `_`,
+/// which RFC 1123 does not know and container networks use. A dot at the end makes it fully
+/// qualified. A last part of digits alone is a mistyped address: no domain is a number.
 fn is_host(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let of_label = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);

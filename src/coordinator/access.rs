@@ -77,8 +77,8 @@ pub fn judge(asked: &Asked<'_>, token: Option<&Token>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whom the request is for. What is judged has to be all there is: another reader of the same request
-/// could take the other one.
+/// Whom the request is for. What is judged has to be all there is: another reader of the same
+/// request could take the other one.
 fn host<'a>(asked: &Asked<'a>) -> Result<Option<&'a str>, Refusal> {
     let host = only("Host", asked.hosts)?;
     match (asked.authority, host) {

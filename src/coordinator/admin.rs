@@ -43,8 +43,8 @@ use crate::{
 /// How long a request's head may take.
 const HEADER_MAX: Duration = Duration::from_secs(5);
 
-/// How long a request may take once its head is there, body included: who is slower holds one of few
-/// places.
+/// How long a request may take once its head is there, body included: who is slower holds one of
+/// few places.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
 /// How long a connection may last; scrapers that keep theirs open come back.

@@ -121,8 +121,8 @@ fn a_request_says_once_whom_it_is_for() {
     });
 }
 
-/// 1. A change is asked for whose body never comes. 2. The answer is 408 with the rule, the connection
-///    is closed, and nothing has changed.
+/// 1. A change is asked for whose body never comes. 2. The answer is 408 with the rule, the
+///    connection is closed, and nothing has changed.
 #[test]
 fn a_request_that_never_ends_is_given_up() {
     each_driver(|driver| {

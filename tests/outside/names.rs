@@ -91,8 +91,8 @@ fn a_pool_follows_dnsmasq_and_outlives_it() {
     });
 }
 
-/// 1. dnsmasq has an address in a domain that is not its own: it answers A, and refuses AAAA. 2. The
-///    lookups are well. 3. There is another address: the pool follows, and they still are.
+/// 1. dnsmasq has an address in a domain that is not its own: it answers A, and refuses AAAA. 2.
+///    The lookups are well. 3. There is another address: the pool follows, and they still are.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn a_refused_family_of_dnsmasq_is_no_failure() {
