@@ -144,16 +144,16 @@ impl Pool {
         let name = self.name.clone();
         let Some(backend) = self.at(slot) else { return };
         let state = backend.judge();
-        if state == backend.state {
+        let before = std::mem::replace(&mut backend.state, state);
+        backend.reason = backend.cause().to_owned();
+        if state == before {
             return;
         }
-        backend.state = state;
         let healthy = state == State::Healthy;
         if healthy {
             backend.streak.forget();
         }
         backend.since = (healthy && !slow_start.is_zero()).then(Instant::now);
-        backend.reason = backend.cause().to_owned();
         let (pool, reason, backend) = (&name, &backend.reason, &backend.name);
         match state {
             State::Healthy => tracing::info!(pool, backend, reason = event, "healthy"),
