@@ -87,7 +87,7 @@ fn picks(criterion: &mut Criterion) {
 }
 
 fn records(criterion: &mut Criterion) {
-    let mut latency = Latency::new(Kind::Listener);
+    let mut latency = Latency::<u32>::new(Kind::Listener);
     let mut us = 0;
     criterion.bench_function("record", |bencher| {
         bencher.iter(|| {

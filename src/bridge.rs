@@ -6,6 +6,7 @@
 //! bounded and tried, never awaited.
 
 mod boards;
+mod histograms;
 mod inbox;
 mod plan;
 mod roster;
@@ -15,9 +16,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use self::{
     boards::{
-        BackendBoard, BackendLatency, Boards, Histograms, InFlight, ListenerBoard, ListenerLatency,
-        PickError, PoolBoard, Seat, ShardBoard, ShardState,
+        BackendBoard, Boards, InFlight, ListenerBoard, PickError, PoolBoard, Seat, ShardBoard,
+        ShardState,
     },
+    histograms::{BackendLatency, Histograms, ListenerLatency},
     inbox::{Fresh, Inbox},
     plan::{Access, Balance, Listener, Plan, Pool, SendProxy, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},

@@ -1,21 +1,26 @@
 //! Latency histograms that merge without loss.
 //!
-//! A plain HdrHistogram per shard and phase, swapped whole by the bridge. This room knows no clock:
-//! durations come in as values.
+//! A plain HdrHistogram per shard and phase, swapped whole by the bridge, and what is kept of them
+//! ([`History`]). This room knows no clock: durations come in as values.
 
-use std::time::Duration;
+mod history;
 
-use hdrhistogram::Histogram;
+use std::{iter, time::Duration};
+
+use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
+
+pub use self::history::History;
 
 /// What a histogram is for, which decides its range and resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 1 us to 60 s at 3 significant digits: 136 KiB once all of it is touched.
+    /// 1 us to 60 s at 3 significant digits: 136 KiB since the start, half
+    /// of that in a shard.
     Listener,
-    /// 1 us to 24 h at 3 significant digits: 224 KiB.
+    /// 1 us to 24 h at 3 significant digits: 224 KiB, and half.
     Session,
-    /// 1 us to 60 s at 2 significant digits: 20 KiB.
+    /// 1 us to 60 s at 2 significant digits: 20 KiB, and half.
     Backend,
 }
 
@@ -31,22 +36,24 @@ impl Kind {
 }
 
 /// Durations in microseconds, and how many lay above the range.
+///
+/// A shard counts in 32 bits, as it gives its counts away every 50 ms; sums of them have 64.
 #[derive(Clone, Debug)]
-pub struct Latency {
+pub struct Latency<C: Counter = u32> {
     kind: Kind,
     /// Made for the first value and kept: most slots of a backend with a name stay empty, and the
     /// allocator touches all of it.
-    values: Option<Box<Histogram<u64>>>,
+    values: Option<Box<Histogram<C>>>,
     over_range: u64,
 }
 
-impl Latency {
+impl<C: Counter> Latency<C> {
     /// An empty histogram.
     pub fn new(kind: Kind) -> Self {
         Latency { kind, values: None, over_range: 0 }
     }
 
-    fn values_mut(&mut self) -> &mut Histogram<u64> {
+    fn values_mut(&mut self) -> &mut Histogram<C> {
         let (most, digits) = self.kind.bounds();
         let made = || Histogram::new_with_bounds(1, most, digits);
         self.values.get_or_insert_with(|| Box::new(made().expect("constant bounds are valid")))
@@ -61,12 +68,18 @@ impl Latency {
         self.over_range += u64::from(us > high);
     }
 
-    /// Adds everything in `other`, which has the same kind.
-    pub fn merge(&mut self, other: &Latency) {
-        if let Some(values) = other.values.as_ref().filter(|values| !values.is_empty()) {
-            self.values_mut().add(&**values).expect("histograms of one kind have one range");
-            self.over_range += other.over_range;
-        }
+    /// The smallest value and the count of each bucket that is not empty, in order.
+    ///
+    /// The crate's own iterators start at 0 and work out a quantile at each step; this one is on
+    /// the way of every gathering, and values lie close together.
+    fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let values = self.values.iter().filter(|values| !values.is_empty());
+        values.flat_map(|values| {
+            let all =
+                iter::successors(Some(values.min()), |us| Some(values.next_non_equivalent(*us)));
+            let used = all.take_while(|us| *us <= values.max());
+            used.map(|us| (us, values.count_at(us).as_u64())).filter(|(_, count)| *count > 0)
+        })
     }
 
     /// Forgets everything.
@@ -75,6 +88,18 @@ impl Latency {
             values.reset();
             self.over_range = 0;
         }
+    }
+}
+
+impl Latency<u64> {
+    /// Adds everything in `other`, which has the same kind.
+    pub fn merge(&mut self, other: &Latency) {
+        other.buckets().for_each(|(us, count)| self.add(us, count));
+        self.over_range += other.over_range;
+    }
+
+    fn add(&mut self, us: u64, count: u64) {
+        self.values_mut().record_n(us, count).expect("histograms of one kind have one range");
     }
 
     /// Values recorded above the range.
@@ -155,7 +180,7 @@ mod tests {
 
     #[test]
     fn above_the_range_is_clamped_and_counted() {
-        let mut latency = Latency::new(Kind::Backend);
+        let mut latency = Latency::<u64>::new(Kind::Backend);
         latency.record(Duration::from_secs(61));
         latency.record(Duration::from_millis(5));
         assert_eq!(latency.over_range(), 1);
@@ -171,16 +196,16 @@ mod tests {
         fn merged_shards_equal_one_histogram(
             values in proptest::collection::vec((0u64..90_000_000, any::<bool>()), 1..200)
         ) {
-            let mut whole = Latency::new(Kind::Listener);
+            let mut whole = Latency::<u64>::new(Kind::Listener);
             let mut parts = [Latency::new(Kind::Listener), Latency::new(Kind::Listener)];
             for (us, left) in values {
                 whole.record(Duration::from_micros(us));
                 parts[usize::from(left)].record(Duration::from_micros(us));
             }
-            let [mut first, second] = parts;
-            first.merge(&second);
-            prop_assert_eq!(first.percentiles(), whole.percentiles());
-            prop_assert_eq!(first.over_range(), whole.over_range());
+            let mut merged = Latency::new(Kind::Listener);
+            parts.iter().for_each(|part: &Latency| merged.merge(part));
+            prop_assert_eq!(merged.percentiles(), whole.percentiles());
+            prop_assert_eq!(merged.over_range(), whole.over_range());
         }
     }
 }

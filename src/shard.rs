@@ -32,6 +32,7 @@ use slab::Slab;
 use self::{accept::Admission, conn::Conn, pool::Pool, record::Outcome};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
+    hist::Latency,
     rt::{self, Driver, Socket},
 };
 
@@ -135,7 +136,7 @@ impl Shard {
             pools: RefCell::new(pools.map(|pool| Pool::new(bridge, pool, id)).collect()),
             rng: RefCell::new(fastrand::Rng::new()),
             table: RefCell::default(),
-            histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan))),
+            histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan, Latency::new))),
             recorded: Cell::new(false),
             loads: RefCell::default(),
             spare: RefCell::new(accept::spare().ok()),

@@ -136,23 +136,54 @@ fn assert_zero(phase: &Value) {
     assert!(POINTS.iter().all(|name| point(phase, name) == 0.0), "{phase}");
 }
 
-/// 1. Nothing has happened. 2. Every phase has a window `total` with all points, all zero.
+/// 1. Nothing has happened. 2. Every phase has three windows with all points, all zero.
 #[test]
 fn before_the_first_connection_every_point_is_zero() {
     each_driver(|driver| {
         let server = Server::echo();
         let stats = Config::new(driver).backend(server.address).start().stats();
-        for phase in ["connect", "first_byte", "session"] {
-            assert_zero(stats.phase(phase));
-        }
-        for phase in ["connect", "first_byte"] {
-            assert_zero(stats.backend_phase(0, phase));
+        for window in ["10s", "1m", "total"] {
+            for phase in ["connect", "first_byte", "session"] {
+                assert_zero(stats.phase_in(window, phase));
+            }
+            for phase in ["connect", "first_byte"] {
+                assert_zero(stats.backend_phase_in(window, 0, phase));
+            }
         }
         assert_eq!(stats.0["state"], "running");
         assert_eq!(stats.0["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(stats.0["listeners"][0]["ended_total"], serde_json::json!({}));
         assert_eq!(stats.0["listeners"][0]["refused_total"], serde_json::json!({}));
         assert_eq!(stats.0["shard_spread"], 1.0);
+    });
+}
+
+/// 1. Sessions end on two shards, and are in no window yet. 2. Nothing more comes. The slot closes
+///    by itself: both windows have the same points as the total, of the listener and of the
+///    backend.
+#[test]
+fn a_slot_closes_by_itself_and_is_in_both_windows() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).shards(2).backend(server.address).start();
+        for _ in 0..20 {
+            peer::echo(&mut proxy.connect(), b"hello");
+        }
+        let stats = proxy.wait_stats("all recorded", |s| s.phase("session")["count"] == 20);
+        assert_zero(stats.phase_in("10s", "session"));
+        assert_zero(stats.backend_phase_in("1m", 0, "connect"));
+        let stats = proxy.wait_stats("the slot is over", |s| {
+            ["10s", "1m"].iter().all(|window| s.phase_in(window, "session")["count"] == 20)
+        });
+        for window in ["10s", "1m"] {
+            for phase in ["connect", "first_byte", "session"] {
+                assert_eq!(stats.phase_in(window, phase), stats.phase(phase), "{phase}");
+            }
+            for phase in ["connect", "first_byte"] {
+                let total = stats.backend_phase(0, phase);
+                assert_eq!(stats.backend_phase_in(window, 0, phase), total, "{phase}");
+            }
+        }
     });
 }
 

@@ -9,14 +9,10 @@ use std::sync::atomic::{
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 
 use super::{
-    Inbox, Plan,
+    Histograms, Inbox, Plan,
     words::{Direction, EndReason, Failure, Path, Refusal},
 };
-use crate::{
-    counter::Counter,
-    hist::{Kind, Latency},
-    rt,
-};
+use crate::{counter::Counter, rt};
 
 /// One shard's counters of one listener.
 #[derive(Debug, Default)]
@@ -155,108 +151,6 @@ impl InFlight {
     /// Over all shards: as exact as the counters are fresh.
     pub fn sum(&self, backend: usize) -> u32 {
         (0..self.rows.len()).map(|shard| self.cell(shard, backend).load(Relaxed)).sum()
-    }
-}
-
-/// All histograms of one shard, exchanged whole.
-#[derive(Debug)]
-pub struct Histograms {
-    /// In the order of the plan.
-    pub listeners: Vec<ListenerLatency>,
-    /// By slot.
-    pub backends: Vec<BackendLatency>,
-}
-
-/// The phases of a listener.
-#[derive(Debug)]
-pub struct ListenerLatency {
-    /// Accept to established, failovers included.
-    pub connect: Latency,
-    /// Accept to the first byte received from the server.
-    pub first_byte: Latency,
-    /// Accept to both sockets closed.
-    pub session: Latency,
-}
-
-/// The phases of a backend.
-#[derive(Debug)]
-pub struct BackendLatency {
-    /// One dial, successes only.
-    pub connect: Latency,
-    /// Established to the first byte received.
-    pub first_byte: Latency,
-}
-
-impl Histograms {
-    /// Empty histograms for everything in `plan`.
-    pub fn new(plan: &Plan) -> Self {
-        let listener = || ListenerLatency {
-            connect: Latency::new(Kind::Listener),
-            first_byte: Latency::new(Kind::Listener),
-            session: Latency::new(Kind::Session),
-        };
-        let backend = || BackendLatency {
-            connect: Latency::new(Kind::Backend),
-            first_byte: Latency::new(Kind::Backend),
-        };
-        Histograms {
-            listeners: plan.listeners.iter().map(|_| listener()).collect(),
-            backends: (0..plan.slots).map(|_| backend()).collect(),
-        }
-    }
-
-    /// Adds everything in `other`.
-    pub fn add(&mut self, other: &Histograms) {
-        self.each().zip(other.each_ref()).for_each(|(into, from)| into.merge(from));
-    }
-
-    /// Moves everything in `other` into this one, leaving `other` empty.
-    pub fn drain_from(&mut self, other: &mut Histograms) {
-        self.add(other);
-        other.clear();
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.each().for_each(Latency::clear);
-    }
-
-    fn each(&mut self) -> impl Iterator<Item = &mut Latency> {
-        let listeners = self.listeners.iter_mut().flat_map(|l| {
-            let ListenerLatency { connect, first_byte, session } = l;
-            [connect, first_byte, session]
-        });
-        let backends = self.backends.iter_mut().flat_map(|b| {
-            let BackendLatency { connect, first_byte } = b;
-            [connect, first_byte]
-        });
-        listeners.chain(backends)
-    }
-
-    fn each_ref(&self) -> impl Iterator<Item = &Latency> {
-        let listeners = self.listeners.iter().flat_map(ListenerLatency::phases);
-        let backends = self.backends.iter().flat_map(BackendLatency::phases);
-        listeners.map(|(_, latency)| latency).chain(backends.map(|(_, latency)| latency))
-    }
-}
-
-impl ListenerLatency {
-    /// Name and histogram of each phase.
-    pub fn phases(&self) -> [(&'static str, &Latency); 3] {
-        [("connect", &self.connect), ("first_byte", &self.first_byte), ("session", &self.session)]
-    }
-}
-
-impl BackendLatency {
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.connect.clear();
-        self.first_byte.clear();
-    }
-
-    /// Name and histogram of each phase.
-    pub fn phases(&self) -> [(&'static str, &Latency); 2] {
-        [("connect", &self.connect), ("first_byte", &self.first_byte)]
     }
 }
 

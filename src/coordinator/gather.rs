@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::App;
-use crate::bridge::{Bridge, Histograms, ShardBoard};
+use crate::{
+    bridge::{Bridge, Histograms, ListenerLatency, ShardBoard},
+    hist::{History, Latency},
+};
 
 /// How often histograms are collected. With the shards' tick of the same length a value is in the
 /// totals 150 ms after it was recorded; the contract says 250 ms.
@@ -15,10 +18,15 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// How often the shards' CPU time is read.
 const BUSY_PERIOD: Duration = Duration::from_secs(1);
 
-/// Everything recorded since the start, and since the last report line.
+/// How long a slot of the windows is; the first one begins when the process starts.
+const SLOT: Duration = Duration::from_secs(10);
+
+/// Everything recorded since the start and in windows, and of listeners since the last report line.
 pub struct Gathered {
-    pub total: Histograms,
-    pub since_report: Histograms,
+    pub kept: Histograms<History>,
+    pub since_report: Vec<ListenerLatency<Latency<u64>>>,
+    /// Slots that are over.
+    slots_closed: u64,
     /// One per shard.
     pub busy: Vec<Busy>,
 }
@@ -60,19 +68,38 @@ impl Gathered {
     /// Empty, with an empty set sent down to each shard for exchange.
     pub fn new(bridge: &Bridge) -> Self {
         for shard in &bridge.boards.shards {
-            let _ = shard.fresh.push(Box::new(Histograms::new(&bridge.plan)));
+            let _ = shard.fresh.push(Box::new(Histograms::new(&bridge.plan, Latency::new)));
         }
+        let listeners = bridge.plan.listeners.iter();
         Gathered {
-            total: Histograms::new(&bridge.plan),
-            since_report: Histograms::new(&bridge.plan),
+            kept: Histograms::new(&bridge.plan, History::new),
+            since_report: listeners.map(|_| ListenerLatency::new(Latency::new)).collect(),
+            slots_closed: 0,
             busy: bridge.boards.shards.iter().map(|_| Busy::new()).collect(),
         }
     }
 
     /// Somebody else stands in a slot from now on.
     pub fn forget(&mut self, slot: usize) {
-        self.total.backends[slot].clear();
-        self.since_report.backends[slot].clear();
+        self.kept.backends[slot].each_mut().into_iter().for_each(History::clear);
+    }
+
+    /// Slots end although nothing is recorded.
+    fn close_slots(&mut self, uptime: Duration) {
+        let over = uptime.as_secs() / SLOT.as_secs();
+        let passed = over - self.slots_closed;
+        if passed > 0 {
+            self.kept.each_mut().for_each(|history| history.close_slots(passed));
+            self.slots_closed = over;
+        }
+    }
+
+    fn add(&mut self, filled: &Histograms) {
+        self.kept.each_mut().zip(filled.each()).for_each(|(into, from)| into.add(from));
+        for (into, from) in self.since_report.iter_mut().zip(&filled.listeners) {
+            let phases = into.each_mut().into_iter().zip(from.phases());
+            phases.for_each(|(into, (_, from))| into.merge(from));
+        }
     }
 }
 
@@ -92,10 +119,12 @@ pub fn gather(app: &App) {
     for (busy, shard) in gathered.busy.iter_mut().zip(&app.bridge.boards.shards) {
         busy.refresh(shard);
     }
+    // Before the values: what comes late belongs to the slot it comes in.
+    gathered.close_slots(app.started.elapsed());
     for shard in &app.bridge.boards.shards {
         if let Some(mut filled) = shard.filled.pop() {
-            gathered.since_report.add(&filled);
-            gathered.total.drain_from(&mut filled);
+            gathered.add(&filled);
+            filled.each_mut().for_each(Latency::clear);
             let _ = shard.fresh.push(filled);
         }
     }

@@ -255,10 +255,10 @@ fn latencies(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let help = "Time to each phase, from accept";
     let mut metric =
         e.encode_descriptor("listener_latency", help, Some(&Unit::Seconds), histogram)?;
-    for (i, latency) in gathered.total.listeners.iter().enumerate() {
+    for (i, latency) in gathered.kept.listeners.iter().enumerate() {
         for (phase, latency) in latency.phases() {
             let labels = [listener(app, i), ("phase", phase.to_owned())];
-            put_histogram(&mut metric, &labels, latency)?;
+            put_histogram(&mut metric, &labels, latency.total())?;
         }
     }
     Ok(())
@@ -267,7 +267,7 @@ fn latencies(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
 fn put_histogram(
     metric: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
-    latency: &Latency,
+    latency: &Latency<u64>,
 ) -> fmt::Result {
     let mut below = 0;
     let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BUCKETS_US.len() + 1);

@@ -6,7 +6,10 @@ use super::{
     App,
     stats::{self, Sums},
 };
-use crate::bridge::Direction;
+use crate::{
+    bridge::{Direction, ListenerLatency},
+    hist::Latency,
+};
 
 /// Logs one line per listener and period, for ever.
 pub async fn run(app: Arc<App>) {
@@ -27,7 +30,7 @@ fn sums(app: &App) -> Vec<Sums> {
 fn log(app: &App, before: &[Sums], now: &[Sums], every: Duration) {
     let mut gathered = app.gathered.lock().expect("nobody panics holding it");
     for (i, (before, now)) in before.iter().zip(now).enumerate() {
-        let latency = &gathered.since_report.listeners[i];
+        let latency = &gathered.since_report[i];
         let (connect, first) = (latency.connect.percentiles(), latency.first_byte.percentiles());
         let rate = |n: u64, m: u64| (n - m) as f64 / every.as_secs_f64();
         let bytes = |way| rate(now.bytes(way), before.bytes(way)) / 1e6;
@@ -45,7 +48,8 @@ fn log(app: &App, before: &[Sums], now: &[Sums], every: Duration) {
             "report"
         );
     }
-    gathered.since_report.clear();
+    let phases = gathered.since_report.iter_mut().flat_map(ListenerLatency::each_mut);
+    phases.for_each(Latency::clear);
 }
 
 /// What the process did in its life; logged when it ends.

@@ -9,12 +9,16 @@ use super::{App, pools};
 use crate::{
     bridge::{Bridge, Direction, EndReason, Failure, Path, PickError, Refusal},
     config::Word,
-    hist::{Latency, Percentiles},
+    hist::{History, Percentiles},
 };
 
 /// A histogram over its windows.
 #[derive(Serialize)]
 struct Windows {
+    #[serde(rename = "10s")]
+    ten_seconds: Percentiles,
+    #[serde(rename = "1m")]
+    minute: Percentiles,
     total: Percentiles,
 }
 
@@ -183,21 +187,25 @@ pub fn shard_spread(app: &App) -> f64 {
 }
 
 fn windows<'a>(
-    phases: impl IntoIterator<Item = (&'static str, &'a Latency)>,
+    phases: impl IntoIterator<Item = (&'static str, &'a History)>,
 ) -> Map<String, Value> {
-    let window = |latency: &Latency| json!(Windows { total: latency.percentiles() });
-    phases.into_iter().map(|(name, latency)| (name.to_owned(), window(latency))).collect()
+    let windows = |history: &History| Windows {
+        ten_seconds: history.last_slot(),
+        minute: history.last_slots(),
+        total: history.total().percentiles(),
+    };
+    phases.into_iter().map(|(name, history)| (name.to_owned(), json!(windows(history)))).collect()
 }
 
-fn over_range<'a>(phases: impl IntoIterator<Item = (&'static str, &'a Latency)>) -> u64 {
-    phases.into_iter().map(|(_, latency)| latency.over_range()).sum()
+fn over_range<'a>(phases: impl IntoIterator<Item = (&'static str, &'a History)>) -> u64 {
+    phases.into_iter().map(|(_, history)| history.total().over_range()).sum()
 }
 
 fn listeners(app: &App) -> Vec<Value> {
     let gathered = app.gathered.lock().expect("nobody panics holding it");
     let listener = |(i, listener): (usize, &crate::bridge::Listener)| {
         let sums = sums(app, i);
-        let latency = &gathered.total.listeners[i];
+        let latency = &gathered.kept.listeners[i];
         json!({
             "name": listener.name,
             "mode": "tcp",
@@ -223,7 +231,7 @@ fn pools(app: &App) -> Vec<Value> {
     let gathered = app.gathered.lock().expect("nobody panics holding it");
     let backend = |(slot, known): (usize, &pools::Backend)| {
         let sums = backend_sums(app, slot, known);
-        let latency = &gathered.total.backends[slot];
+        let latency = &gathered.kept.backends[slot];
         let failures = Failure::ALL.map(|f| (f.name(), sums.failures[f as usize]));
         json!({
             "name": known.name,

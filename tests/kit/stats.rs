@@ -57,6 +57,16 @@ impl Stats {
         &self.0["pools"][0]["backends"][place]["latency"][phase]["total"]
     }
 
+    /// The same in a window.
+    pub fn phase_in(&self, window: &str, phase: &str) -> &Value {
+        &self.0["listeners"][0]["latency"][phase][window]
+    }
+
+    /// The same in a window.
+    pub fn backend_phase_in(&self, window: &str, place: usize, phase: &str) -> &Value {
+        &self.0["pools"][0]["backends"][place]["latency"][phase][window]
+    }
+
     /// For reading in a failure.
     pub fn without_latency(&self) -> Value {
         let mut value = self.0.clone();

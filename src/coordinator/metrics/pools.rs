@@ -135,8 +135,8 @@ pub fn latencies(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt
     let kind = MetricType::Histogram;
     let mut metric = e.encode_descriptor("backend_latency", help, Some(&Unit::Seconds), kind)?;
     for row in rows(pools) {
-        for (phase, latency) in gathered.total.backends[row.slot].phases() {
-            put_histogram(&mut metric, &with(&row, "phase", phase), latency)?;
+        for (phase, latency) in gathered.kept.backends[row.slot].phases() {
+            put_histogram(&mut metric, &with(&row, "phase", phase), latency.total())?;
         }
     }
     Ok(())
