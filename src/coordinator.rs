@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod check;
 mod gather;
+mod histograms;
 mod lookups;
 mod metrics;
 pub mod names;

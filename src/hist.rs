@@ -5,7 +5,7 @@
 
 mod history;
 
-use std::{iter, time::Duration};
+use std::{borrow::Cow, iter, time::Duration};
 
 use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,11 @@ impl Kind {
             Kind::Backend => (MINUTE_US, 2),
         }
     }
+
+    fn histogram<C: Counter>(self) -> Histogram<C> {
+        let (most, digits) = self.bounds();
+        Histogram::new_with_bounds(1, most, digits).expect("constant bounds are valid")
+    }
 }
 
 /// Durations in microseconds, and how many lay above the range.
@@ -54,9 +59,7 @@ impl<C: Counter> Latency<C> {
     }
 
     fn values_mut(&mut self) -> &mut Histogram<C> {
-        let (most, digits) = self.kind.bounds();
-        let made = || Histogram::new_with_bounds(1, most, digits);
-        self.values.get_or_insert_with(|| Box::new(made().expect("constant bounds are valid")))
+        self.values.get_or_insert_with(|| Box::new(self.kind.histogram()))
     }
 
     /// Records one duration; above the range it is clamped and counted apart.
@@ -100,6 +103,14 @@ impl Latency<u64> {
 
     fn add(&mut self, us: u64, count: u64) {
         self.values_mut().record_n(us, count).expect("histograms of one kind have one range");
+    }
+
+    /// All buckets; an empty histogram of the same range where nothing was recorded.
+    pub fn histogram(&self) -> Cow<'_, Histogram<u64>> {
+        match &self.values {
+            Some(values) => Cow::Borrowed(values),
+            None => Cow::Owned(self.kind.histogram()),
+        }
     }
 
     /// Values recorded above the range.

@@ -2,6 +2,9 @@
 
 mod kit;
 
+#[path = "stats/histograms.rs"]
+mod histograms;
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,

@@ -1,4 +1,4 @@
-//! The admin endpoint: `/stats`, `/metrics`, `/health`, `/ready`, `/config`, and
+//! The admin endpoint: `/stats`, `/histograms`, `/metrics`, `/health`, `/ready`, `/config`, and
 //! `PATCH /pools/{pool}/backends/{backend}`.
 
 use std::{
@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     App,
     access::{self, Asked, Refusal},
-    gather, metrics, operator,
+    gather, histograms, metrics, operator,
     pools::Pool,
     stats,
 };
@@ -75,6 +75,7 @@ pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let router = Router::new()
         .route("/stats", get(stats_page))
+        .route("/histograms", get(histograms_page))
         .route("/metrics", get(metrics_page))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready_page))
@@ -164,7 +165,7 @@ fn too_slow(method: &Method, path: &str) -> Response {
 }
 
 async fn no_page(uri: Uri) -> impl IntoResponse {
-    let way_out = "there are /stats, /metrics, /health, /ready, /config and \
+    let way_out = "there are /stats, /histograms, /metrics, /health, /ready, /config and \
                    PATCH /pools/{pool}/backends/{backend}";
     (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
 }
@@ -177,6 +178,11 @@ async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
 async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
     gather::gather(&app);
     Json(stats::render(&app))
+}
+
+async fn histograms_page(State(app): State<Arc<App>>) -> impl IntoResponse {
+    gather::gather(&app);
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], histograms::render(&app))
 }
 
 async fn metrics_page(

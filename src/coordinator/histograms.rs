@@ -1,0 +1,51 @@
+//! `/histograms`: everything since the start as an HdrHistogram interval log (V2, deflated), which
+//! the public HdrHistogram tools read.
+
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::serialization::{
+    V2DeflateSerializer,
+    interval_log::{IntervalLogWriterBuilder, Tag},
+};
+
+use super::App;
+use crate::hist::History;
+
+/// The log: one line per phase, each from the start of the process to now.
+pub fn render(app: &App) -> Vec<u8> {
+    let uptime = app.started.elapsed();
+    let began = SystemTime::now() - uptime;
+    let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
+    let mut log = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
+        .add_comment("[microseconds; one line per phase, from the start to now]")
+        // With both, every reader takes the times of the lines for seconds since the start.
+        .with_start_time(began)
+        .with_base_time(began)
+        .begin_log_with(&mut text, &mut serializer)
+        .expect("memory takes every byte");
+    each(app, |tag, history| {
+        let tag = Tag::new(tag).expect("names have no comma, blank or line break");
+        let values = history.total().histogram();
+        log.write_histogram(&values, Duration::ZERO, uptime, Some(tag))
+            .expect("counts of our own fit, and memory takes every byte");
+    });
+    text
+}
+
+/// Every phase of every listener and backend, with its tag.
+fn each(app: &App, mut show: impl FnMut(&str, &History)) {
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    for (listener, phases) in app.bridge.plan.listeners.iter().zip(&gathered.kept.listeners) {
+        for (phase, history) in phases.phases() {
+            show(&format!("listener/{}/{phase}", listener.name), history);
+        }
+    }
+    for pool in app.pools_in_force().all() {
+        for (slot, backend) in pool.backends() {
+            for (phase, history) in gathered.kept.backends[slot].phases() {
+                show(&format!("backend/{}/{}/{phase}", pool.name, backend.name), history);
+            }
+        }
+    }
+}
