@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod check;
+mod events;
 mod gather;
 mod histograms;
 mod lookups;
@@ -14,6 +15,7 @@ mod metrics;
 pub mod names;
 mod operator;
 mod pools;
+mod pressure;
 mod probe;
 mod report;
 mod signals;
@@ -29,6 +31,8 @@ use std::{
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use self::admin::bind as bind_admin;
+pub use self::events::Events;
+use self::events::{Event, Serving};
 pub use self::pools::Pools;
 use crate::{
     args::cause,
@@ -49,6 +53,8 @@ pub struct Setup {
     pub driver: Choice,
     /// What fits this host.
     pub limits: Limits,
+    /// Where changes are told.
+    pub events: Arc<Events>,
     /// Every backend; its rosters are published.
     pub pools: Pools,
     /// From [`bind_admin`].
@@ -70,6 +76,7 @@ struct App {
     bound: Vec<Vec<SocketAddr>>,
     lost_lines: LostLines,
     started: Instant,
+    events: Arc<Events>,
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
     check_places: Arc<Semaphore>,
@@ -86,6 +93,10 @@ impl App {
         let mut pools = self.pools();
         pools.publish(self.bridge, Instant::now());
         pools
+    }
+
+    fn phase(&self, from: &'static str, to: &'static str, reason: impl Into<String>) {
+        self.events.tell(Event::Phase { from, to, reason: reason.into() });
     }
 
     /// Whether no shard has anything left to do.
@@ -119,6 +130,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         let admin_address = admin.local_addr().map_err(|error| cause(&error))?;
         let app = Arc::new(App {
             gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
+            events: setup.events,
             pools: Mutex::new(setup.pools),
             check_places: check::places(),
             config: setup.config,
@@ -131,6 +143,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         });
         tokio::spawn(gather::run(Arc::clone(&app)));
         tokio::spawn(pools::run(Arc::clone(&app)));
+        tokio::spawn(pressure::run(Arc::clone(&app)));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
         tokio::spawn(report::run(Arc::clone(&app)));
         check::start(&app);
@@ -139,7 +152,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::select! {
             _ = waiting => {}
             () = signals.stop_asked() => {
-                tracing::info!("stopped before it served");
+                app.phase("starting", "stopped", "stopped before it served");
                 return Ok(());
             }
         }
@@ -152,17 +165,16 @@ pub fn run(setup: Setup) -> Result<(), String> {
 }
 
 fn announce(app: &App, admin: SocketAddr) {
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        driver = app.driver.driver.name(),
-        driver_reason = app.driver.reason,
-        shards = app.limits.shards,
-        max_connections = app.limits.max_connections,
-        pipes_per_shard = app.limits.pipes_per_shard,
-        config = %app.config.path.display(),
-        digest = app.config.digest,
-        "serving"
-    );
+    app.events.tell(Event::Driver(Serving {
+        version: env!("CARGO_PKG_VERSION"),
+        driver: app.driver.driver.name(),
+        driver_reason: app.driver.reason.clone(),
+        shards: app.limits.shards,
+        max_connections: app.limits.max_connections,
+        pipes_per_shard: app.limits.pipes_per_shard,
+        config: app.config.path.display().to_string(),
+        digest: app.config.digest.clone(),
+    }));
     if let Some(token) = app.config.admin.token.as_ref().filter(|token| token.exposed) {
         let file = token.file.display();
         tracing::warn!(%file, "others than its owner may read the token file (chmod 600)");
@@ -179,16 +191,23 @@ fn announce(app: &App, admin: SocketAddr) {
 /// Leave, drain, cut; a second signal goes straight to the cut.
 async fn drain(app: &App, signals: &mut signals::Signals) {
     let runtime = &app.config.runtime;
-    tracing::info!(delay = ?runtime.drain_delay, timeout = ?runtime.drain_timeout, "draining");
+    let (delay, timeout) = (runtime.drain_delay, runtime.drain_timeout);
+    app.phase("running", "leaving", format!("a signal; still accepting for {delay:?}"));
     app.bridge.advance(Phase::Leaving);
     let finish = async {
-        tokio::time::sleep(runtime.drain_delay).await;
+        tokio::time::sleep(delay).await;
+        app.phase("leaving", "draining", format!("what is open may finish within {timeout:?}"));
         app.bridge.advance(Phase::Draining);
-        let _ = tokio::time::timeout(runtime.drain_timeout, until_drained(app)).await;
+        if tokio::time::timeout(timeout, until_drained(app)).await.is_err() {
+            app.phase("draining", "cutting", "drain_timeout is over");
+        }
     };
     tokio::select! {
         () = finish => {}
-        () = signals.stop_asked() => tracing::warn!("second signal: cutting what is left"),
+        () = signals.stop_asked() => {
+            let from = if app.bridge.phase() == Phase::Leaving { "leaving" } else { "draining" };
+            app.phase(from, "cutting", "second signal");
+        }
     }
     app.bridge.advance(Phase::Cutting);
     let in_time = tokio::time::timeout(CUT_MAX, until_drained(app)).await.is_ok();

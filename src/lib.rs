@@ -31,7 +31,7 @@
 //! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes. It alone
 //!    names monoio. [`sock`] is the system calls under it.
 //! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, changes by an
-//!    operator, gathering, `/stats`, `/histograms`, `/metrics`, signals.
+//!    operator, gathering, `/stats`, `/histograms`, `/metrics`, events, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
 //!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a
 //!    server is told of its client; [`log`](mod@log) is where lines go.

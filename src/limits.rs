@@ -12,6 +12,7 @@
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
+//! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
@@ -36,6 +37,9 @@ pub const CHECKS_AT_ONCE_MAX: usize = 64;
 /// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice,
 /// 1.6 MiB.
 pub const LOG_LINES_MAX: usize = 8192;
+
+/// Events kept for `/stats/events`: at most 500 bytes each in practice, 0.5 MB.
+pub const EVENTS_MAX: usize = 1000;
 
 /// Most pipes one shard keeps, whatever the host allows.
 pub const PIPES_PER_SHARD_MAX: u32 = 256;

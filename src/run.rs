@@ -8,7 +8,10 @@ use std::{
     os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
-    sync::mpsc::{self, Receiver},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
     thread,
 };
 
@@ -16,7 +19,7 @@ use crate::{
     args::cause,
     bridge::{Bridge, Gates, Plan, Seat},
     config::{self, Config, Driver as DriverWish},
-    coordinator::{self, Pools},
+    coordinator::{self, Events, Pools},
     counter::Gate,
     limits::{Host, Limits},
     log,
@@ -88,13 +91,15 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     // For the life of the process: shards never end before it does.
     let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, seats)));
     // Before a shard accepts: it would find nobody to pick.
-    let pools = Pools::new(&config, bridge);
+    let events = Arc::new(Events::default());
+    let pools = Pools::new(&config, bridge, &events);
     let shards = shard_setups(&config, bridge, &driver, &limits, sockets.per_shard);
     let setup = coordinator::Setup {
         config,
         bridge,
         driver,
         limits,
+        events,
         pools,
         admin,
         bound: sockets.bound,

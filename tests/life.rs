@@ -8,6 +8,8 @@ mod access;
 mod admin;
 #[path = "life/drain.rs"]
 mod drain;
+#[path = "life/events.rs"]
+mod events;
 #[path = "life/limits.rs"]
 mod limits;
 #[path = "life/operator.rs"]

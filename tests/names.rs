@@ -14,7 +14,7 @@ use std::{
 use kit::{Seed, wait_until};
 use ringway::{
     config::Target,
-    coordinator::names::{Answer, Endpoint, Names, Why},
+    coordinator::names::{Answer, Endpoint, Names, Told, Why},
     limits::ENDPOINTS_MAX,
 };
 use server::{A, AAAA, Data, NameServer, Question, Reply, SRV};
@@ -176,7 +176,7 @@ fn a_watched_name_is_told_when_it_changes_and_only_then() {
     let (names, tell) = (Names::new(&[server.address], TRY), Arc::clone(&told));
     let names = names.unwrap();
     runtime.spawn(async move {
-        let tell = |endpoints: &[Endpoint], _: Option<&Why>| {
+        let tell = |endpoints: &[Endpoint], _: Option<&Why>, _: Option<&Told>| {
             let mut told = tell.lock().unwrap();
             if told.last() != Some(&shown(endpoints)) {
                 told.push(shown(endpoints));

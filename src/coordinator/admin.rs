@@ -1,5 +1,5 @@
-//! The admin endpoint: `/stats`, `/histograms`, `/metrics`, `/health`, `/ready`, `/config`, and
-//! `PATCH /pools/{pool}/backends/{backend}`.
+//! The admin endpoint: `/stats`, `/stats/events`, `/histograms`, `/metrics`, `/health`, `/ready`,
+//! `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     App,
     access::{self, Asked, Refusal},
-    gather, histograms, metrics, operator,
+    events, gather, histograms, metrics, operator,
     pools::Pool,
     stats,
 };
@@ -75,6 +75,7 @@ pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let router = Router::new()
         .route("/stats", get(stats_page))
+        .route("/stats/events", get(events::page))
         .route("/histograms", get(histograms_page))
         .route("/metrics", get(metrics_page))
         .route("/health", get(|| async { "ok\n" }))
@@ -165,8 +166,8 @@ fn too_slow(method: &Method, path: &str) -> Response {
 }
 
 async fn no_page(uri: Uri) -> impl IntoResponse {
-    let way_out = "there are /stats, /histograms, /metrics, /health, /ready, /config and \
-                   PATCH /pools/{pool}/backends/{backend}";
+    let way_out = "there are /stats, /stats/events, /histograms, /metrics, /health, /ready, \
+                   /config and PATCH /pools/{pool}/backends/{backend}";
     (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
 }
 

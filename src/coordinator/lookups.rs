@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     App, check,
-    names::{Endpoint, Names, TRY_MAX, Why},
+    events::Event,
+    names::{Endpoint, Names, TRY_MAX, Told, Why},
     pools::{Lookup, Pool},
 };
 use crate::config::{Config, Target};
@@ -33,13 +34,25 @@ pub fn start(app: &Arc<App>, names: Option<Names>) {
         for (name, target) in targets.into_iter().enumerate() {
             let (app, names) = (Arc::clone(app), names.clone());
             tokio::spawn(async move {
-                let on_look = |endpoints: &[Endpoint], why: Option<&Why>| {
+                let on_look = |endpoints: &[Endpoint], why: Option<&Why>, told: Option<&Told>| {
+                    if let Some(told) = told {
+                        tell(&app, pool, &target, told);
+                    }
                     take(&app, (pool, name), endpoints, why);
                 };
                 names.watch(&target, on_look).await;
             });
         }
     }
+}
+
+fn tell(app: &App, pool: usize, name: &Target, told: &Told) {
+    let reason = match told {
+        Told::Failed(why) => why.to_string(),
+        Told::Recovered => String::new(),
+    };
+    let pool = app.config.pools[pool].name.clone();
+    app.events.tell(Event::NameLookup { pool, name: name.to_string(), reason });
 }
 
 fn take(app: &Arc<App>, name: (usize, usize), endpoints: &[Endpoint], why: Option<&Why>) {

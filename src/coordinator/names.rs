@@ -24,11 +24,11 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 pub use self::{
     answer::{Answer, Endpoint},
-    watched::Why,
+    watched::{Told, Why},
 };
 use self::{
     answer::{Found, Host, Place},
-    watched::{Told, Watched},
+    watched::Watched,
 };
 use crate::{
     config::Target,
@@ -89,25 +89,22 @@ impl Names {
     }
 
     /// Looks `target` up for ever, and calls back after each time: with everybody behind it, and
-    /// with why it could not be looked up, or not all of it. What could not be looked up changes
-    /// nothing: what was known stays.
-    pub async fn watch(&self, target: &Target, mut on_look: impl FnMut(&[Endpoint], Option<&Why>)) {
+    /// with why it could not be looked up, or not all of it, and with what of that is news. What
+    /// could not be looked up changes nothing: what was known stays.
+    pub async fn watch(
+        &self,
+        target: &Target,
+        mut on_look: impl FnMut(&[Endpoint], Option<&Why>, Option<&Told>),
+    ) {
         let name = target.to_string();
         let mut watched = Watched::default();
         loop {
             let news = watched.take(self.look_up(target).await);
-            match &news.told {
-                Some(Told::Failed(error)) => {
-                    tracing::warn!(name, %error, "cannot look it up: what was known stays");
-                }
-                Some(Told::Recovered) => tracing::info!(name, "looked up again"),
-                None => {}
-            }
             if news.changed && news.dropped > 0 {
                 let dropped = news.dropped;
                 tracing::warn!(name, dropped, "more addresses than {ENDPOINTS_MAX}");
             }
-            on_look(watched.endpoints(), watched.failed());
+            on_look(watched.endpoints(), watched.failed(), news.told.as_ref());
             tokio::time::sleep(news.wait).await;
         }
     }

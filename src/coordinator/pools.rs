@@ -17,10 +17,14 @@ pub use self::{
     backend::Backend,
     pool::{Lookup, Name, Pool},
 };
-use super::{App, names::Endpoint};
+use super::{
+    App,
+    events::{Event, Events},
+    names::Endpoint,
+};
 use crate::{
     bridge::{BackendBoard, Boards, Bridge},
-    config,
+    config::{self, Word},
     health::{Health, outlier, standing::Order},
 };
 
@@ -52,10 +56,12 @@ pub async fn run(app: Arc<App>) {
 }
 
 impl Pools {
-    /// Everybody of the file who has an address, healthy until proven otherwise.
-    pub fn new(config: &config::Config, bridge: &Bridge) -> Pools {
+    /// Everybody of the file who has an address, healthy until proven otherwise; what becomes of
+    /// them is told to `events`.
+    pub fn new(config: &config::Config, bridge: &Bridge, events: &Arc<Events>) -> Pools {
         let pools = config.pools.iter().zip(&bridge.plan.pools);
-        let mut pools = Pools(pools.map(|(pool, plan)| Pool::new(pool, plan)).collect());
+        let pool = |(pool, plan)| Pool::new(pool, plan, Arc::clone(events));
+        let mut pools = Pools(pools.map(pool).collect());
         pools.publish(bridge, Instant::now());
         pools
     }
@@ -122,11 +128,18 @@ impl Pools {
         if change.order == Some(Order::Enable) {
             found.streak.forget();
         }
+        let was = found.weight;
         if let Some(weight) = change.weight {
-            let was = std::mem::replace(&mut found.weight, weight);
+            found.weight = weight;
             pool.changed = true;
-            tracing::info!(pool = pool.name, backend, weight, was, "weight changed");
         }
+        pool.events.tell(Event::OperatorChange {
+            pool: pool.name.clone(),
+            backend: backend.to_owned(),
+            state: change.order.map(Order::word),
+            weight: change.weight,
+            was,
+        });
         pool.settle(slot, "asked for by the operator");
         Ok(())
     }

@@ -92,7 +92,7 @@ fn out_of_descriptors_it_refuses_and_recovers_without_spinning() {
 }
 
 /// The lowest limit under which what is open stays, and nothing new fits.
-fn first_hole(proxy: &crate::kit::Proxy) -> u64 {
+pub fn first_hole(proxy: &crate::kit::Proxy) -> u64 {
     let pid = proxy.pid().as_raw_nonzero();
     let open: Vec<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

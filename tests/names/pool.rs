@@ -114,6 +114,11 @@ fn a_name_server_that_fails_changes_nothing() {
         let log = proxy.stderr();
         assert_eq!(log.matches("looked up again").count(), 1, "{log}");
         assert!(log.contains("cannot look it up: what was known stays"), "{log}");
+        let events = proxy.get("/stats/events").json()["events"].clone();
+        let lookups = events.as_array().unwrap().iter().filter(|e| e["kind"] == "name_lookup");
+        let reasons: Vec<_> = lookups.map(|event| event["reason"].clone()).collect();
+        assert_eq!(reasons[..2], ["the server cannot tell (Server Failure)", "no such name"]);
+        assert_eq!((reasons.len(), &reasons[4]), (5, &"".into()), "{reasons:?}");
     });
 }
 

@@ -64,15 +64,18 @@ pub(super) struct News {
     /// True exactly when the endpoints are not what they were.
     pub(super) changed: bool,
     pub(super) dropped: usize,
-    /// What is worth a line in the log: a change of state, not each failure.
+    /// What is worth telling: a change of state, not each failure.
     pub(super) told: Option<Told>,
     /// Until the next lookup.
     pub(super) wait: Duration,
 }
 
+/// A change of what lookups come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub enum Told {
+    /// They fail, for a new reason.
     Failed(Why),
+    /// They succeed again.
     Recovered,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,11 @@ use super::backend::Backend;
 use crate::{
     bridge::{Balance, Member, Roster, Tier},
     config::{self, Outlier, Target},
-    coordinator::{names::Why, stats::BackendSums},
+    coordinator::{
+        events::{Event, Events},
+        names::Why,
+        stats::BackendSums,
+    },
     health::standing::{self, State},
     maglev::Table,
 };
@@ -36,6 +41,8 @@ pub struct Pool {
     ramped_at: Instant,
     /// The last id that was given.
     pub(super) ids: u64,
+    /// Where changes are told.
+    pub(super) events: Arc<Events>,
 }
 
 pub(super) struct Rules {
@@ -72,7 +79,11 @@ fn slow_start(pool: &config::Pool) -> Duration {
 impl Pool {
     /// The backends of the file that have an address, healthy until proven otherwise, and the names
     /// of the others.
-    pub(super) fn new(pool: &config::Pool, plan: &crate::bridge::Pool) -> Pool {
+    pub(super) fn new(
+        pool: &config::Pool,
+        plan: &crate::bridge::Pool,
+        events: Arc<Events>,
+    ) -> Pool {
         let mut made = Pool {
             name: pool.name.clone(),
             balance: pool.balance,
@@ -89,6 +100,7 @@ impl Pool {
             changed: true,
             ramped_at: Instant::now(),
             ids: 0,
+            events,
         };
         for (spec, slots) in pool.backends.iter().zip(&plan.entries) {
             let (spec, slots) = (spec.clone(), slots.clone());
@@ -141,12 +153,12 @@ impl Pool {
     /// Draws the conclusion of a change, and tells it once; `event` is what has changed.
     pub(super) fn settle(&mut self, slot: usize, event: &str) {
         let slow_start = self.rules.slow_start;
-        let name = self.name.clone();
+        let pool = self.name.clone();
         let Some(backend) = self.at(slot) else { return };
         let state = backend.judge();
-        let before = std::mem::replace(&mut backend.state, state);
+        let from = std::mem::replace(&mut backend.state, state);
         backend.reason = backend.cause().to_owned();
-        if state == before {
+        if state == from {
             return;
         }
         let healthy = state == State::Healthy;
@@ -154,16 +166,9 @@ impl Pool {
             backend.streak.forget();
         }
         backend.since = (healthy && !slow_start.is_zero()).then(Instant::now);
-        let (pool, reason, backend) = (&name, &backend.reason, &backend.name);
-        match state {
-            State::Healthy => tracing::info!(pool, backend, reason = event, "healthy"),
-            State::Unhealthy | State::Ejected => {
-                tracing::warn!(pool, backend, reason, "{}", state.name());
-            }
-            State::Draining | State::Disabled => {
-                tracing::info!(pool, backend, reason, "{}", state.name());
-            }
-        }
+        let reason = if healthy { event.to_owned() } else { backend.reason.clone() };
+        let backend = backend.name.clone();
+        self.events.tell(Event::BackendState { pool, backend, from, to: state, reason });
         self.changed = true;
     }
 
@@ -221,18 +226,13 @@ impl Pool {
         if panicking == std::mem::replace(&mut self.panicking, panicking) {
             return;
         }
-        let (pool, healthy, backends) = (self.name.as_str(), self.healthy(), states.len());
-        let threshold = self.rules.panic_threshold;
-        match panicking {
-            true => tracing::error!(
-                pool,
-                healthy,
-                backends,
-                threshold,
-                "panic: too few healthy backends, all of them are used"
-            ),
-            false => tracing::info!(pool, healthy, backends, "panic is over"),
-        }
+        self.events.tell(Event::PoolPanic {
+            pool: self.name.clone(),
+            panic: panicking,
+            healthy: self.healthy(),
+            backends: states.len(),
+            threshold: self.rules.panic_threshold,
+        });
     }
 
     pub(super) fn roster(&mut self, now: Instant) -> Roster {
