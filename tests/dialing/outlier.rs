@@ -214,13 +214,15 @@ fn a_repaired_backend_is_not_ejected_for_what_was_before() {
         let proxy = Config::new(driver)
             .pool("balance = \"round_robin\"\npanic_threshold = 0")
             .health(
-                "interval = \"500ms\"\nhealthy_after = 1\nunhealthy_after = 2\n\
+                "interval = \"1s\"\nhealthy_after = 1\nunhealthy_after = 2\n\
                  [pool.outlier]\nconsecutive_failures = 1\nejection = \"10m\"",
             )
             .backend(places[0].address)
             .backend(places[1].address)
             .backend(c.address)
             .start();
+        // A first check that failed would count as the whole series, before any client.
+        wait_until("the first checks", || alive.iter().all(|server| server.accepted() > 0));
         drop(alive);
         proxy.wait_stats("both have failed somebody", |s| {
             ask_who(&proxy);
