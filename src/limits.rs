@@ -25,7 +25,8 @@ pub const FDS_PER_CONN: u64 = 2;
 /// The two ends.
 pub const FDS_PER_PIPE: u64 = 2;
 
-/// Listeners, rings, event descriptors, admin connections, health checks, spare descriptors.
+/// Listeners, rings, event descriptors, admin connections, health checks, questions to name
+/// servers, spare descriptors.
 pub const FDS_RESERVED: u64 = 256;
 
 /// Requests to the admin endpoint that are served at once.

@@ -105,7 +105,7 @@ pub enum EndReason {
     Overload,
     /// Refused before a pick: the listener's `allow` or `deny` does not want the client.
     Denied,
-    /// Not given yet: backends stay for the life of the process.
+    /// Not given yet: a backend that goes keeps its connections.
     BackendRemoved,
     /// Not given yet: there is no planned mischief.
     Chaos,
