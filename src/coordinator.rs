@@ -28,7 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 
 pub use self::admin::bind as bind_admin;
 pub use self::events::Events;
@@ -80,6 +83,8 @@ struct App {
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
     check_places: Arc<Semaphore>,
+    /// Marked as changed after each change by an operator: sleeping checks look up.
+    orders: watch::Sender<()>,
 }
 
 impl App {
@@ -133,6 +138,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             events: setup.events,
             pools: Mutex::new(setup.pools),
             check_places: check::places(),
+            orders: watch::Sender::new(()),
             config: setup.config,
             bridge: setup.bridge,
             driver: setup.driver,

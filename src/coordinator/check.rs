@@ -18,9 +18,6 @@ use crate::{
 /// The share of the interval by which a check may come earlier or later.
 const JITTER: f64 = 0.1;
 
-/// How often the checks of a disabled backend look whether it is enabled again.
-const DISABLED_PAUSE: Duration = Duration::from_millis(50);
-
 /// Who is checked, and how.
 struct Target {
     pool: String,
@@ -68,22 +65,29 @@ pub fn begin(app: &Arc<App>, pool: usize, slot: usize) {
 async fn watch(app: &App, target: &Target) {
     let Target { pool, name, slot, id, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
-    let mut first = true;
+    let (mut first, mut disabled) = (true, false);
     let mut next = Instant::now();
+    let mut orders = app.orders.subscribe();
     loop {
-        tokio::time::sleep_until(next).await;
-        let first = std::mem::take(&mut first);
-        next = Instant::now() + pause(check.interval, first, fastrand::f64());
+        // An order may be for this one: once it is enabled again, one check at once tells what
+        // became of it.
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            _ = orders.changed() => {}
+        }
         match app.pools().standing(*slot, *id) {
             None => return,
             Some(backend) if backend.state == State::Disabled => {
-                // Soon after it is enabled again, one check tells what became of it.
-                next = Instant::now() + DISABLED_PAUSE;
-                series.begin_anew();
+                disabled = true;
+                next = Instant::now() + check.interval;
                 continue;
             }
+            Some(_) if std::mem::take(&mut disabled) => series.begin_anew(),
+            Some(_) if Instant::now() < next => continue,
             Some(_) => {}
         }
+        let first = std::mem::take(&mut first);
+        next = Instant::now() + pause(check.interval, first, fastrand::f64());
         let Ok(_place) = app.check_places.acquire().await else { return };
         let result = probe(target.address, check, target.send_proxy).await;
         if result.as_ref().is_err_and(sock::is_shortage) {

@@ -34,6 +34,7 @@ pub async fn change_backend(
         Err(sentence) => return refuse(StatusCode::BAD_REQUEST, &sentence),
     };
     let changed = app.pools().change(&pool, &backend, change);
+    app.orders.send_replace(());
     match changed {
         Ok(()) => {}
         Err(Unknown::Pool) => {

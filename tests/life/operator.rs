@@ -173,6 +173,8 @@ fn an_enabled_backend_is_checked_at_once_and_told_by_its_check() {
             .backend(place.address)
             .backend(other.address)
             .start();
+        // The next one is an hour away, more or less.
+        crate::kit::wait_until("the first check", || alive.accepted() > 0);
         proxy.change("a", r#"{"state": "disable"}"#);
         drop(alive);
         assert_eq!(proxy.stats().state(0), "disabled");
