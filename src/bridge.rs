@@ -1,10 +1,11 @@
 //! The only door between the coordinator and the shards, and between one shard and another.
 //!
 //! Down go the immutable [`Plan`], the [`Roster`] of each pool and the phase of the process; up
-//! come counters, in-flight counts and histograms. Nothing here waits: a shard reads and writes
-//! plain memory, and the queues (histograms in exchange; fresh connections from shard to shard) are
-//! bounded and tried, never awaited.
+//! come counters, in-flight counts, histograms and records of connections. Nothing here waits: a
+//! shard reads and writes plain memory, and the queues (histograms in exchange; records for the
+//! access log; fresh connections from shard to shard) are bounded and tried, never awaited.
 
+mod access_log;
 mod boards;
 mod histograms;
 mod inbox;
@@ -15,12 +16,13 @@ mod words;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use self::{
+    access_log::{AccessLogBoard, ConnRecord, Dialed, RecordQueue},
     boards::{
         BackendBoard, Boards, InFlight, ListenerBoard, PickError, PoolBoard, Seat, ShardBoard,
         ShardState,
     },
     histograms::{BackendLatency, Histograms, ListenerLatency},
-    inbox::{Fresh, Inbox},
+    inbox::{Arrival, Fresh, Inbox},
     plan::{Access, Balance, Listener, Plan, Pool, SendProxy, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
@@ -71,6 +73,8 @@ pub struct Bridge {
     pub gates: Gates,
     /// Up: what each shard counts.
     pub boards: Boards,
+    /// What became of the lines of the access log.
+    pub access_log: AccessLogBoard,
     /// Down: only ever grows.
     phase: AtomicU8,
 }
@@ -82,6 +86,7 @@ impl Bridge {
             rosters: plan.pools.iter().map(|_| RosterCell::default()).collect(),
             gates,
             boards: Boards::new(&plan, seats),
+            access_log: AccessLogBoard::default(),
             phase: AtomicU8::new(Phase::Running as u8),
             plan,
         }
@@ -101,6 +106,13 @@ impl Bridge {
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
         self.ring_all();
+    }
+
+    /// Lines of the access log that nobody will read: those that could not be written, and those
+    /// for which a queue had no room.
+    pub fn access_lines_dropped(&self) -> u64 {
+        let queues = self.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
+        self.access_log.lost.get() + queues.map(|records| records.dropped.get()).sum::<u64>()
     }
 
     /// Rings every shard's bell.

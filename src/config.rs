@@ -210,13 +210,26 @@ pub struct Log {
     pub format: LogFormat,
     /// `None`: no report line.
     pub report: Option<Duration>,
+    /// Where a line of each connection goes.
+    pub access: AccessLog,
 }
 
 impl Default for Log {
     fn default() -> Log {
         let report = Some(Duration::from_secs(10));
-        Log { level: Level::Info, format: LogFormat::Text, report }
+        Log { level: Level::Info, format: LogFormat::Text, report, access: AccessLog::Off }
     }
+}
+
+/// Where a line of each connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// To the standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
 }
 
 /// How much an event matters, most first.

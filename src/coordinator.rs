@@ -38,6 +38,7 @@ pub use self::events::Events;
 use self::events::{Event, Serving};
 pub use self::pools::Pools;
 use crate::{
+    access_log::{Opened, Writing},
     args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::Config,
@@ -64,6 +65,8 @@ pub struct Setup {
     pub admin: net::TcpListener,
     /// The addresses each listener is bound to, in the order of the plan.
     pub bound: Vec<Vec<SocketAddr>>,
+    /// The access log, if there is one.
+    pub access_log: Option<Opened>,
     /// Counts log lines that were dropped.
     pub lost_lines: LostLines,
     /// Starts the shards, once it is known who is behind the names; the error is a sentence.
@@ -117,6 +120,9 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the cut, how long shards may take to close what they have.
 const CUT_MAX: Duration = Duration::from_secs(2);
 
+/// How long the last lines of the access log may take.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+
 /// How long shards wait for the first answers to the names of a pool that has nobody without them:
 /// clients that come meanwhile wait in the listen queue instead of finding nobody.
 const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(5);
@@ -157,15 +163,19 @@ pub fn run(setup: Setup) -> Result<(), String> {
         let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&app));
         tokio::select! {
             _ = waiting => {}
-            () = signals.stop_asked() => {
+            () = signals.stop_asked(None) => {
                 app.phase("starting", "stopped", "stopped before it served");
                 return Ok(());
             }
         }
         (setup.start_shards)()?;
         announce(&app, admin_address);
-        signals.stop_asked().await;
-        drain(&app, &mut signals).await;
+        // Not before: on stdout the first line is the one above.
+        let start = |opened| Writing::start(opened, &app.config, app.bridge);
+        let access_log = setup.access_log.map(start).transpose().map_err(|error| cause(&error))?;
+        signals.stop_asked(access_log.as_ref()).await;
+        drain(&app, &mut signals, access_log.as_ref()).await;
+        finish(access_log).await;
         Ok(())
     })
 }
@@ -195,7 +205,7 @@ fn announce(app: &App, admin: SocketAddr) {
 }
 
 /// Leave, drain, cut; a second signal goes straight to the cut.
-async fn drain(app: &App, signals: &mut signals::Signals) {
+async fn drain(app: &App, signals: &mut signals::Signals, access_log: Option<&Writing>) {
     let runtime = &app.config.runtime;
     let (delay, timeout) = (runtime.drain_delay, runtime.drain_timeout);
     app.phase("running", "leaving", format!("a signal; still accepting for {delay:?}"));
@@ -210,7 +220,7 @@ async fn drain(app: &App, signals: &mut signals::Signals) {
     };
     tokio::select! {
         () = finish => {}
-        () = signals.stop_asked() => {
+        () = signals.stop_asked(access_log) => {
             let from = if app.bridge.phase() == Phase::Leaving { "leaving" } else { "draining" };
             app.phase(from, "cutting", "second signal");
         }
@@ -219,6 +229,14 @@ async fn drain(app: &App, signals: &mut signals::Signals) {
     let in_time = tokio::time::timeout(CUT_MAX, until_drained(app)).await.is_ok();
     gather::gather(app);
     report::totals(app, in_time);
+}
+
+/// Lets the access log be written to its end, as far as somebody takes it.
+async fn finish(access_log: Option<Writing>) {
+    let Some(access_log) = access_log else { return };
+    if tokio::time::timeout(FINISH_MAX, access_log.finish()).await.is_err() {
+        tracing::warn!("nobody takes the rest of the access log; it is lost");
+    }
 }
 
 async fn until_drained(app: &App) {

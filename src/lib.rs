@@ -15,7 +15,7 @@
 //!  ringway-shard-0 .. ringway-shard-N (monoio, one thread each, pinned): THE DATA PLANE
 //!       listen -> accept -> pick -> dial -> relay -> record
 //!
-//!  ringway-log: writes log lines to stderr, so that nobody else waits for it
+//!  ringway-log, ringway-access: write log lines and the access log, so that nobody else waits
 //! ```
 //!
 //! # Modules, in reading order
@@ -34,7 +34,8 @@
 //!    operator, gathering, `/stats`, `/histograms`, `/metrics`, events, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
 //!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a
-//!    server is told of its client; [`log`](mod@log) is where lines go.
+//!    server is told of its client; [`log`](mod@log) is where lines go, and [`access_log`] those of
+//!    connections.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
 //!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
 //!
@@ -54,6 +55,7 @@
 //! * No byte that was read is dropped unless its sink is gone or we ended the connection.
 //! * Everything is bounded; [`limits`] lists the bounds and what happens at each.
 
+pub mod access_log;
 pub mod args;
 pub mod backend;
 pub mod bench;

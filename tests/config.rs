@@ -9,7 +9,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use ringway::config::{self, Config};
+use ringway::config::{self, AccessLog, Config};
 use serde_json::json;
 
 const SHIPPED: &str = include_str!("../config.toml");
@@ -117,7 +117,7 @@ fn what_is_not_written_has_its_documented_default() {
         },
         "admin": { "listen": "127.0.0.1:9900" },
         "dns": { "servers": [] },
-        "log": { "level": "info", "format": "text", "report": "10s" },
+        "log": { "level": "info", "format": "text", "report": "10s", "access": "off" },
         "listener": [{
             "name": "edge", "mode": "tcp", "listen": ["127.0.0.1:0"], "pool": "web",
             "max_connections": 0, "idle_timeout": "10m", "half_close_timeout": "1m",
@@ -150,6 +150,7 @@ fn zero_switches_off() {
     assert_eq!(config.listeners[0].idle_timeout, None);
     assert_eq!(config.listeners[0].pool, 1);
     assert_eq!(config.log.report, None);
+    assert_eq!(config.log.access, AccessLog::File(path.with_file_name("logs/access.log")));
     assert_eq!(config.pools[0].health_check, None);
     assert_eq!(config.pools[0].outlier, None);
     assert_eq!(config.pools[0].retry_budget, None);

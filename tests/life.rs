@@ -4,6 +4,8 @@ mod kit;
 
 #[path = "life/access.rs"]
 mod access;
+#[path = "life/access_log.rs"]
+mod access_log;
 #[path = "life/admin.rs"]
 mod admin;
 #[path = "life/drain.rs"]

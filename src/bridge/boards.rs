@@ -9,7 +9,7 @@ use std::sync::atomic::{
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 
 use super::{
-    Histograms, Inbox, Plan,
+    Histograms, Inbox, Plan, RecordQueue,
     words::{Direction, EndReason, Failure, Path, Refusal},
 };
 use crate::{counter::Counter, rt};
@@ -205,6 +205,8 @@ pub struct ShardBoard {
     pub handed_off: Counter,
     /// Where others leave theirs.
     pub inbox: Inbox,
+    /// Connections that are over, for the access log; `None`: there is none.
+    pub records: Option<RecordQueue>,
     /// Empty histograms on their way down; room for one.
     pub fresh: ArrayQueue<Box<Histograms>>,
     /// Histograms with values on their way up; room for one.
@@ -227,6 +229,7 @@ impl ShardBoard {
             accept_pauses: Counter::default(),
             handed_off: Counter::default(),
             inbox: Inbox::new(),
+            records: plan.access_log.then(RecordQueue::new),
             fresh: ArrayQueue::new(1),
             filled: ArrayQueue::new(1),
         }

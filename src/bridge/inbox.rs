@@ -15,17 +15,24 @@ use crate::limits::HANDED_WAITING_MAX;
 /// What is published before a shard serves, so that nobody hands it anything.
 const NOT_SERVING: u32 = u32::MAX;
 
+/// What is known of a connection from the moment it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Index into the plan's listeners.
+    pub listener: usize,
+    /// When we took it from the queue, not when the kernel did.
+    pub at: Instant,
+}
+
 /// An accepted connection that nobody serves yet.
 #[derive(Debug)]
 pub struct Fresh {
     /// The client's socket.
     pub fd: OwnedFd,
-    /// Its address.
-    pub client: SocketAddr,
-    /// Index into the plan's listeners.
-    pub listener: usize,
-    /// When it was taken from the kernel's queue.
-    pub accepted_at: Instant,
+    /// Who it is, where and when.
+    pub arrival: Arrival,
     /// How often a shard has handed it on.
     pub hops: u8,
 }
@@ -85,13 +92,8 @@ mod tests {
 
     fn fresh() -> Fresh {
         let fd = std::fs::File::open("/dev/null").unwrap().into();
-        Fresh {
-            fd,
-            client: ([127, 0, 0, 1], 1).into(),
-            listener: 0,
-            accepted_at: Instant::now(),
-            hops: 0,
-        }
+        let client = ([127, 0, 0, 1], 1).into();
+        Fresh { fd, arrival: Arrival { client, listener: 0, at: Instant::now() }, hops: 0 }
     }
 
     #[test]

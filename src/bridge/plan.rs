@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 pub use crate::config::{Access, Balance, SendProxy, Splice};
 use crate::{
-    config::{self, Config, Target},
+    config::{self, AccessLog, Config, Target},
     limits::SLOTS_PER_NAME,
 };
 
@@ -19,6 +19,8 @@ pub struct Plan {
     pub pools: Vec<Pool>,
     /// Slots of all pools.
     pub slots: usize,
+    /// Whether connections that are over are recorded for the access log.
+    pub access_log: bool,
 }
 
 /// What a shard needs to know of a listener; its addresses stay with those who bind them.
@@ -66,6 +68,7 @@ impl Plan {
             listeners: config.listeners.iter().map(Listener::new).collect(),
             pools: Vec::new(),
             slots: 0,
+            access_log: config.log.access != AccessLog::Off,
         };
         for pool in &config.pools {
             let first = plan.slots;

@@ -14,7 +14,7 @@ use self::{
     pool::pool,
 };
 use super::{
-    Admin, Auto, Dns, Listener, Log, Pool, Runtime,
+    AccessLog, Admin, Auto, Dns, Listener, Log, Pool, Runtime,
     file::{Entry, Table},
     token::token,
     value::{address, auto, boolean, duration, maybe, name, size, word},
@@ -41,7 +41,7 @@ pub(super) fn parts(mut root: Table<'_>, folder: &Path) -> Parts {
     let mut addresses = Taken::new();
     let admin = admin(root.table("admin"), folder, &mut addresses);
     let dns = dns(root.table("dns"));
-    let log = log(root.table("log"));
+    let log = log(root.table("log"), folder);
     let listeners = root.need_tables("listener");
     let pools = root.tables("pool");
     let pool_names: Vec<Option<&str>> = pools.iter().map(|pool| pool.peek("name")).collect();
@@ -134,12 +134,25 @@ fn dns(mut table: Table<'_>) -> Dns {
     Dns { servers }
 }
 
-fn log(mut table: Table<'_>) -> Log {
+fn log(mut table: Table<'_>, folder: &Path) -> Log {
     let default = Log::default();
     Log {
         level: table.or("level", default.level, word),
         format: table.or("format", default.format, word),
         report: table.or("report", default.report, maybe),
+        access: table.or("access", default.access, |entry| access_log(entry, folder)),
+    }
+}
+
+/// A word without a dot or slash is no file, so that a mistyped one does not become one.
+fn access_log(entry: &Entry<'_>, folder: &Path) -> Option<AccessLog> {
+    match entry.text("\"off\", \"stdout\" or the name of a file")? {
+        "off" => Some(AccessLog::Off),
+        "stdout" => Some(AccessLog::Stdout),
+        name if name.contains(['.', '/']) => Some(AccessLog::File(folder.join(name))),
+        name => entry.refuse(format_args!(
+            "not \"off\", \"stdout\" or the name of a file (for a file write \"./{name}\")"
+        )),
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    Admin, Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
+    AccessLog, Admin, Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
     units::{duration_text, size_text},
 };
 
@@ -23,10 +23,19 @@ impl Config {
                 "level": self.log.level.word(),
                 "format": self.log.format.word(),
                 "report": maybe(self.log.report),
+                "access": access_log(&self.log.access),
             },
             "listener": listeners,
             "pool": self.pools.iter().map(pool).collect::<Vec<Value>>(),
         })
+    }
+}
+
+fn access_log(access: &AccessLog) -> Value {
+    match access {
+        AccessLog::Off => json!("off"),
+        AccessLog::Stdout => json!("stdout"),
+        AccessLog::File(path) => json!(path),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A pool and what is in it.
 
-use std::time::Duration;
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use super::Target;
 
@@ -97,4 +97,17 @@ pub struct Backend {
     pub priority: u32,
     /// In flight over all shards. 0: no limit.
     pub max_connections: u32,
+}
+
+impl Backend {
+    /// The name of the one at `address`: this one's own, or, of several behind a name, one that
+    /// tells it from the others. The port is in its address.
+    pub fn name_at(&self, address: SocketAddr) -> Cow<'_, str> {
+        let prefix = match &self.address {
+            Target::Address(_) => return Cow::Borrowed(&self.name),
+            Target::Name { host, port } if self.name == format!("{host}:{port}") => host,
+            Target::Name { .. } | Target::Service { .. } => &self.name,
+        };
+        Cow::Owned(format!("{prefix}-{address}"))
+    }
 }

@@ -16,8 +16,9 @@ use super::{
     stats::{self, Sums},
 };
 use crate::{
-    bridge::{Direction, EndReason, Path, Refusal, ShardBoard},
+    bridge::{Direction, EndReason, Path, RecordQueue, Refusal, ShardBoard},
     hist::Latency,
+    limits::ACCESS_RECORDS_MAX,
     rt::CHUNKS_MAX,
 };
 
@@ -147,7 +148,22 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     Family::gauge(e, "shard_spread_ratio", "Connections of the busiest shard over the mean")?
         .put(&none, stats::shard_spread(app))?;
     Family::counter(e, "log_lines_lost", "Log lines dropped because nobody read them")?
-        .put(&none, app.lost_lines.count() as f64)
+        .put(&none, app.lost_lines.count() as f64)?;
+    access_log(app, e)
+}
+
+fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let queues = || app.bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
+    Family::counter(e, "access_log_lines", "Lines of the access log that were written")?
+        .put(&none, app.bridge.access_log.lines.get() as f64)?;
+    let help = "Lines of the access log that were dropped: no room in a queue, or a failed write";
+    Family::counter(e, "access_log_dropped", help)?
+        .put(&none, app.bridge.access_lines_dropped() as f64)?;
+    Family::gauge(e, "access_log_queued", "Connections that wait for their line")?
+        .put(&none, queues().map(RecordQueue::len).sum::<usize>() as f64)?;
+    Family::gauge(e, "access_log_queue_max", "Connections that may wait for their line")?
+        .put(&none, (queues().count() * ACCESS_RECORDS_MAX) as f64)
 }
 
 fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -84,14 +84,15 @@ fn readings(app: &App) -> Vec<Reading> {
     let sums: Vec<stats::Sums> = (0..names.len()).map(|l| stats::sums(app, l)).collect();
     let of_all = |refusal: Refusal| sums.iter().map(|s| s.refused[refusal as usize]).sum::<u64>();
     let pauses: u64 = boards.shards.iter().map(|shard| shard.accept_pauses.get()).sum();
-    let of_process = |refusal: Refusal, full: bool, refusals: u64| {
-        let bound = Bound { limit: refusal.name(), listener: None, shard: None };
+    let of_process = |limit: &'static str, full: bool, refusals: u64| {
+        let bound = Bound { limit, listener: None, shard: None };
         Reading { bound, full, refusals }
     };
     let runtime_refusals = of_all(Refusal::RuntimeFull);
     let mut readings = vec![
-        of_process(Refusal::RuntimeFull, is_full(&gates.runtime), runtime_refusals),
-        of_process(Refusal::Descriptors, false, pauses + of_all(Refusal::Descriptors)),
+        of_process(Refusal::RuntimeFull.name(), is_full(&gates.runtime), runtime_refusals),
+        of_process(Refusal::Descriptors.name(), false, pauses + of_all(Refusal::Descriptors)),
+        of_process("access_log", false, app.bridge.access_lines_dropped()),
     ];
     for (i, (name, sums)) in names.iter().zip(&sums).enumerate() {
         let gate = &gates.listeners[i];

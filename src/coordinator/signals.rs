@@ -2,7 +2,10 @@
 
 use std::io;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::access_log::Writing;
 
 /// The signals the process follows.
 pub struct Signals {
@@ -11,6 +14,9 @@ pub struct Signals {
     hangup: Signal,
     user1: Signal,
     user2: Signal,
+    /// Kernel: a write past `ulimit -f` ends a process that has no handler; with one it is an error
+    /// of that write (setrlimit(2)).
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -25,17 +31,25 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            _file_size: signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?,
         })
     }
 
-    /// Waits until somebody asks us to stop. Signals whose work is not built yet are logged.
-    pub async fn stop_asked(&mut self) {
+    /// Waits until somebody asks us to stop. Meanwhile logs are reopened when asked; signals whose
+    /// work is not built yet are logged.
+    pub async fn stop_asked(&mut self, access_log: Option<&Writing>) {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
+                _ = self.user1.recv() => {
+                    match access_log {
+                        Some(log) => log.reopen(),
+                        None => tracing::warn!("SIGUSR1: no access log is open (log.access)"),
+                    }
+                    continue;
+                }
                 _ = self.hangup.recv() => "SIGHUP",
-                _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
             tracing::warn!(signal = ignored, "ignored: this version cannot do that");

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{App, pools};
 use crate::{
-    bridge::{Bridge, Direction, EndReason, Failure, Path, PickError, Refusal},
+    bridge::{Bridge, Direction, EndReason, Failure, Path, PickError, RecordQueue, Refusal},
     config::Word,
     hist::{History, Percentiles},
+    limits::ACCESS_RECORDS_MAX,
 };
 
 /// A histogram over its windows.
@@ -144,10 +145,21 @@ pub fn render(app: &App) -> Value {
         "connections_active": app.bridge.gates.runtime.taken(),
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
+        "access_log": access_log(app),
         "shards": shards(app),
         "shard_spread": shard_spread(app),
         "listeners": listeners(app),
         "pools": pools(app),
+    })
+}
+
+fn access_log(app: &App) -> Value {
+    let queues = || app.bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
+    json!({
+        "lines_total": app.bridge.access_log.lines.get(),
+        "dropped_total": app.bridge.access_lines_dropped(),
+        "queued": queues().map(RecordQueue::len).sum::<usize>(),
+        "queue_max": queues().count() * ACCESS_RECORDS_MAX,
     })
 }
 

@@ -10,7 +10,7 @@ use rustix::{fd::OwnedFd, io::Errno};
 
 use super::{Shard, conn::Conn, handover, record, serve};
 use crate::{
-    bridge::{Fresh, Phase, Refusal},
+    bridge::{Arrival, Fresh, Phase, Refusal},
     limits::ACCEPTS_PER_TURN,
     rt::{self, Socket},
     sock,
@@ -60,7 +60,8 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
     for _ in 0..most {
         match socket.accept() {
             Ok((fd, client)) => {
-                take(shard, Fresh { fd, client, listener, accepted_at: Instant::now(), hops: 0 });
+                let arrival = Arrival { client, listener, at: Instant::now() };
+                take(shard, Fresh { fd, arrival, hops: 0 });
             }
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -78,37 +79,37 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
 /// Settles an accepted connection, or resets it where its network is not wanted here: first of all,
 /// so that it takes no place from one that is.
 fn take(shard: &Rc<Shard>, fresh: Fresh) {
-    if shard.bridge.plan.listeners[fresh.listener].access.admits(fresh.client.ip()) {
+    let Arrival { client, listener, .. } = fresh.arrival;
+    if shard.bridge.plan.listeners[listener].access.admits(client.ip()) {
         return handover::settle(shard, fresh);
     }
-    shard.board().listeners[fresh.listener].accepted.add(1);
-    refuse(shard, fresh.listener, fresh.fd, Refusal::Denied);
+    shard.board().listeners[listener].accepted.add(1);
+    refuse(shard, fresh.fd, fresh.arrival, Refusal::Denied);
 }
 
 /// Starts serving an accepted connection, or resets it where a limit is reached.
 pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
-    let Fresh { fd, client: address, listener, accepted_at, .. } = fresh;
-    shard.board().listeners[listener].accepted.add(1);
-    let admission = match Admission::enter(shard, listener) {
+    let Fresh { fd, arrival, .. } = fresh;
+    shard.board().listeners[arrival.listener].accepted.add(1);
+    let admission = match Admission::enter(shard, arrival.listener) {
         Ok(admission) => admission,
-        Err(refusal) => return refuse(shard, listener, fd, refusal),
+        Err(refusal) => return refuse(shard, fd, arrival, refusal),
     };
     let client = match Socket::adopt(fd) {
         Ok(client) => client,
         // Only when the kernel cannot register one more descriptor. It is closed with the error, so
         // the client sees a FIN; a reset only if it had sent something.
-        Err(_) => return record::refused(shard, listener, Refusal::Descriptors),
+        Err(_) => return record::refused(shard, arrival, Refusal::Descriptors),
     };
-    let conn = Conn::new(client, address, listener, accepted_at, shard.clock_ms());
-    let conn = Rc::new(conn);
+    let conn = Rc::new(Conn::new(client, arrival, shard.clock_ms()));
     let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
     drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
 }
 
-fn refuse(shard: &Shard, listener: usize, fd: OwnedFd, refusal: Refusal) {
+fn refuse(shard: &Shard, fd: OwnedFd, arrival: Arrival, refusal: Refusal) {
     sock::abort(&fd);
     drop(fd);
-    record::refused(shard, listener, refusal);
+    record::refused(shard, arrival, refusal);
 }
 
 /// Gives up the spare descriptor to take and reset what is queued, then gets it back. Without it
@@ -119,9 +120,10 @@ fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
         return;
     }
     for _ in 0..REFUSED_PER_PAUSE {
-        let Ok((fd, _)) = socket.accept() else { break };
+        let Ok((fd, client)) = socket.accept() else { break };
         shard.board().listeners[listener].accepted.add(1);
-        refuse(shard, listener, fd, Refusal::Descriptors);
+        let arrival = Arrival { client, listener, at: Instant::now() };
+        refuse(shard, fd, arrival, Refusal::Descriptors);
     }
     shard.spare.replace(spare().ok());
 }

@@ -4,12 +4,11 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     time::Instant,
 };
 
 use crate::{
-    bridge::{Direction, EndReason, Side},
+    bridge::{Arrival, ConnRecord, Dialed, Direction, EndReason, Path, Side},
     rt::{self, Socket},
 };
 
@@ -18,16 +17,15 @@ use crate::{
 pub struct Conn {
     /// The socket that was accepted.
     pub client: Socket,
-    /// Where the client is.
-    pub client_address: SocketAddr,
+    /// Who came, where and when.
+    pub arrival: Arrival,
     /// The backend's socket, from the moment a dial begins.
     server: RefCell<Option<Socket>>,
-    /// Index into the plan's listeners.
-    pub listener: usize,
-    /// When we took it from the queue, not when the kernel did.
-    pub accepted_at: Instant,
     /// When the dial that succeeded did so.
     pub established_at: Cell<Instant>,
+    /// Who was dialed last, and dials so far.
+    dialed: Cell<Option<Dialed>>,
+    attempts: Cell<u32>,
     phase: Cell<Phase>,
     /// The first reset, or decision of ours.
     end: Cell<Option<EndReason>>,
@@ -35,8 +33,11 @@ pub struct Conn {
     first_fin: Cell<Option<(Side, u64)>>,
     /// When the first byte of the client was read.
     pub asked_at: Cell<Option<Instant>>,
-    /// True exactly when a byte of the server was read.
-    pub answered: Cell<bool>,
+    /// When the first byte of the server was read.
+    pub answered_at: Cell<Option<Instant>>,
+    /// By direction, what the sinks took; and of that, what went through a pipe.
+    bytes: [Cell<u64>; 2],
+    bytes_spliced: Cell<u64>,
     /// True exactly while that direction waits for its sink, so that nobody reads its source.
     blocked: [Cell<bool>; 2],
     /// Shard clock of the last byte in either direction.
@@ -62,25 +63,21 @@ pub enum Phase {
 
 impl Conn {
     /// A client that gets its place on this shard now.
-    pub fn new(
-        client: Socket,
-        client_address: SocketAddr,
-        listener: usize,
-        accepted_at: Instant,
-        now_ms: u64,
-    ) -> Self {
+    pub fn new(client: Socket, arrival: Arrival, now_ms: u64) -> Self {
         Conn {
             client,
-            client_address,
+            arrival,
             server: RefCell::new(None),
-            listener,
-            accepted_at,
-            established_at: Cell::new(accepted_at),
+            established_at: Cell::new(arrival.at),
+            dialed: Cell::default(),
+            attempts: Cell::default(),
             phase: Cell::new(Phase::Dialing),
             end: Cell::new(None),
             first_fin: Cell::new(None),
             asked_at: Cell::new(None),
-            answered: Cell::new(false),
+            answered_at: Cell::new(None),
+            bytes: Default::default(),
+            bytes_spliced: Cell::default(),
             blocked: Default::default(),
             moved_ms: Cell::new(now_ms),
             hung_up_ms: Cell::new(None),
@@ -95,6 +92,12 @@ impl Conn {
     /// Tells which timeouts apply from now on.
     pub fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+    }
+
+    /// An attempt begins.
+    pub fn attempt(&self, backend: Dialed) {
+        self.dialed.set(Some(backend));
+        self.attempts.set(self.attempts.get() + 1);
     }
 
     /// A dial begins.
@@ -161,6 +164,29 @@ impl Conn {
     pub fn end_reason(&self) -> EndReason {
         let fin = || self.first_fin.get().map(|(side, _)| EndReason::fin_by(side));
         self.end.get().or_else(fin).unwrap_or(EndReason::InternalError)
+    }
+
+    /// A sink took `n` bytes.
+    pub fn took(&self, direction: Direction, path: Path, n: u64) {
+        let bytes = &self.bytes[direction as usize];
+        bytes.set(bytes.get() + n);
+        if path == Path::Spliced {
+            self.bytes_spliced.set(self.bytes_spliced.get() + n);
+        }
+    }
+
+    /// What is known of it, should it end now for `end`.
+    pub fn record(&self, end: EndReason, served: bool) -> ConnRecord {
+        let since = |at: Instant| at - self.arrival.at;
+        ConnRecord {
+            attempts: self.attempts.get(),
+            backend: self.dialed.get(),
+            bytes: self.bytes.each_ref().map(Cell::get),
+            bytes_spliced: self.bytes_spliced.get(),
+            connect: served.then(|| since(self.established_at.get())),
+            first_byte: self.answered_at.get().map(since),
+            ..ConnRecord::refused(self.arrival, end)
+        }
     }
 
     /// Resets both sockets.

@@ -12,7 +12,7 @@ use super::{
     record,
 };
 use crate::{
-    bridge::{EndReason, Failure, Refusal, SendProxy},
+    bridge::{Dialed, EndReason, Failure, Refusal, SendProxy},
     proxy_header::Header,
     rt::Socket,
     sock,
@@ -24,7 +24,7 @@ use crate::{
 /// Why there is none: the last dial's cause, `NoBackend` or `Overload` where none could be tried,
 /// or what ended the connection meanwhile.
 pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
-    let pool = shard.bridge.plan.listeners[conn.listener].pool;
+    let pool = shard.bridge.plan.listeners[conn.arrival.listener].pool;
     let mut tried = Tried::default();
     let mut cause = None;
     let mut unanswered = false;
@@ -64,7 +64,7 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
     match why {
         NoLease::Nobody => EndReason::NoBackend,
         NoLease::Full => {
-            record::unpicked(shard, conn.listener, Refusal::BackendsFull);
+            record::unpicked(shard, conn.arrival.listener, Refusal::BackendsFull);
             EndReason::Overload
         }
     }
@@ -72,6 +72,7 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
 
 async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure> {
     let began = Instant::now();
+    conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
     let server = Socket::connect(picked.address).map_err(failure)?;
     conn.dialing(&server);
     let pool = &shard.bridge.plan.pools[picked.lease.pool()];
@@ -101,7 +102,7 @@ fn introduce(conn: &Conn, server: &Socket, version: SendProxy) -> io::Result<()>
         return Ok(());
     }
     let address = sock::local_address(&conn.client)?;
-    let Some(header) = Header::of_client(version, conn.client_address, address) else {
+    let Some(header) = Header::of_client(version, conn.arrival.client, address) else {
         return Ok(());
     };
     // With half a header a FIN would look like a client that said little; a reset is no client.

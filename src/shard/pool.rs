@@ -110,7 +110,7 @@ pub fn lease(
     let mut pools = shard.pools.borrow_mut();
     let Pool { roster, picker, unsampled, hashes, .. } = &mut pools[index];
     let roster = roster.newest();
-    let key = if *hashes { maglev::source_key(conn.client_address.ip()) } else { 0 };
+    let key = if *hashes { maglev::source_key(conn.arrival.client.ip()) } else { 0 };
     let ask = Ask { tried, now: Instant::now(), key };
     for _ in 0..RACES_MAX {
         let picked = picker.pick(roster, &ask, count, &mut shard.rng.borrow_mut());

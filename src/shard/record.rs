@@ -8,15 +8,13 @@ use super::{
     conn::Conn,
     pool::{self, Lease},
 };
-use crate::bridge::{EndReason, Failure, Refusal};
+use crate::bridge::{Arrival, ConnRecord, EndReason, Failure, Refusal};
 
 /// How one connection went, once its sockets are closed.
 #[derive(Debug)]
 #[must_use = "an outcome that is not recorded is a connection nobody can account for"]
 pub struct Outcome {
-    listener: usize,
-    accepted_at: Instant,
-    end: EndReason,
+    record: ConnRecord,
     /// The backend it was established to.
     served_by: Option<usize>,
     /// What the backend did wrong before it sent a byte.
@@ -26,56 +24,53 @@ pub struct Outcome {
 impl Outcome {
     /// A connection that never got a server.
     pub fn unserved(conn: &Conn, end: EndReason) -> Outcome {
-        Outcome {
-            listener: conn.listener,
-            accepted_at: conn.accepted_at,
-            end,
-            served_by: None,
-            failure: None,
-        }
+        Outcome { record: conn.record(end, false), served_by: None, failure: None }
     }
 
     /// A connection that was relayed to `backend`.
     pub fn served(conn: &Conn, backend: usize) -> Outcome {
         let end = conn.end_reason();
         let failure = match end {
-            _ if conn.answered.get() => None,
+            _ if conn.answered_at.get().is_some() => None,
             EndReason::ServerReset => Some(Failure::ResetBeforeFirstByte),
             EndReason::ServerFin if conn.asked_at.get().is_some() => {
                 Some(Failure::ClosedBeforeFirstByte)
             }
             _ => None,
         };
-        Outcome {
-            listener: conn.listener,
-            accepted_at: conn.accepted_at,
-            end,
-            served_by: Some(backend),
-            failure,
-        }
+        Outcome { record: conn.record(end, true), served_by: Some(backend), failure }
     }
 }
 
 /// Records a connection that is over.
 pub fn finish(shard: &Shard, outcome: Outcome) {
-    let board = shard.board();
+    let Outcome { mut record, served_by, failure } = outcome;
+    let (board, listener) = (shard.board(), record.arrival.listener);
     // The failure first: whoever sees the end finds its cause.
-    if let (Some(slot), Some(failure)) = (outcome.served_by, outcome.failure) {
+    if let (Some(slot), Some(failure)) = (served_by, failure) {
         board.backends[slot].failed(failure);
     }
-    board.listeners[outcome.listener].ended(outcome.end).add(1);
-    if outcome.served_by.is_none() {
-        return;
+    board.listeners[listener].ended(record.end).add(1);
+    record.session = record.arrival.at.elapsed();
+    if served_by.is_some() {
+        shard.histograms(|h| h.listeners[listener].session.record(record.session));
     }
-    let session = outcome.accepted_at.elapsed();
-    shard.histograms(|h| h.listeners[outcome.listener].session.record(session));
+    log(shard, record);
 }
 
 /// Records a connection that was closed before a pick.
-pub fn refused(shard: &Shard, listener: usize, refusal: Refusal) {
-    let board = &shard.board().listeners[listener];
+pub fn refused(shard: &Shard, arrival: Arrival, refusal: Refusal) {
+    let board = &shard.board().listeners[arrival.listener];
     board.refused(refusal).add(1);
     board.ended(refusal.end_reason()).add(1);
+    log(shard, ConnRecord::refused(arrival, refusal.end_reason()));
+}
+
+/// Leaves a connection's record for the access log, if there is one.
+fn log(shard: &Shard, record: ConnRecord) {
+    if let Some(records) = &shard.board().records {
+        records.leave(record);
+    }
 }
 
 /// Records that nobody was picked for a connection, which ends for that.
@@ -102,7 +97,7 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     conn.established_at.set(now);
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
-        h.listeners[conn.listener].connect.record(now - conn.accepted_at);
+        h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);
         h.backends[lease.slot()].connect.record(now - began);
     });
     pool::took(shard, lease.pool(), lease.slot(), now - began, now);
@@ -111,10 +106,10 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
 /// Records the first byte received from the server.
 pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
     let now = Instant::now();
-    conn.answered.set(true);
+    conn.answered_at.set(Some(now));
     let established_at = conn.established_at.get();
     shard.histograms(|h| {
-        h.listeners[conn.listener].first_byte.record(now - conn.accepted_at);
+        h.listeners[conn.arrival.listener].first_byte.record(now - conn.arrival.at);
         h.backends[slot].first_byte.record(now - established_at);
     });
     shard.board().backends[slot].good.add(1);

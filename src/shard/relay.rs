@@ -132,9 +132,9 @@ impl Flow {
             slot: lease.slot() as u32,
             direction,
             ends,
-            listener_board: &board.listeners[conn.listener],
+            listener_board: &board.listeners[conn.arrival.listener],
             backend_board: &board.backends[lease.slot()],
-            gate: Gate::new(shard.bridge.plan.listeners[conn.listener].splice),
+            gate: Gate::new(shard.bridge.plan.listeners[conn.arrival.listener].splice),
             share: Share::default(),
             vain_waits: Cell::new(0),
         }
@@ -248,7 +248,7 @@ impl Flow {
             Direction::Up if self.conn.asked_at.get().is_none() => {
                 self.conn.asked_at.set(Some(Instant::now()));
             }
-            Direction::Down if !self.conn.answered.get() => {
+            Direction::Down if self.conn.answered_at.get().is_none() => {
                 let (pool, slot) = (self.pool as usize, self.slot as usize);
                 record::first_byte(&self.shard, &self.conn, pool, slot);
             }
@@ -260,6 +260,7 @@ impl Flow {
     fn delivered(&self, n: usize, path: Path) {
         self.listener_board.bytes(self.direction, path).add(n as u64);
         self.backend_board.bytes(self.direction).add(n as u64);
+        self.conn.took(self.direction, path, n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
         self.vain_waits.set(0);
     }

@@ -63,7 +63,7 @@ async fn pass(shard: &Rc<Shard>) {
 }
 
 fn look_at(shard: &Shard, conn: &Conn) {
-    let listener = &shard.bridge.plan.listeners[conn.listener];
+    let listener = &shard.bridge.plan.listeners[conn.arrival.listener];
     let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
     match conn.phase() {
         Phase::Dialing if sock::was_reset(&conn.client) => conn.decide(EndReason::ClientReset),

@@ -33,11 +33,29 @@ pub fn connect(to: SocketAddr) -> TcpStream {
 
 /// Connects from an address of this host.
 pub fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
-    let kind = socket2::Type::STREAM;
-    let socket = socket2::Socket::new(socket2::Domain::for_address(to), kind, None).unwrap();
-    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    let socket = bound_to(from);
     socket.connect(&to.into()).unwrap_or_else(|e| panic!("cannot connect {from} to {to}: {e}"));
     with_deadlines(socket.into())
+}
+
+/// Connects from an address of this host and has to be reset, which the call that connects may see
+/// already. Gives the client's address.
+pub fn kept_out(from: IpAddr, to: SocketAddr) -> SocketAddr {
+    let socket = bound_to(from);
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    match socket.connect(&to.into()) {
+        Ok(()) => assert_eq!(end_of(&mut with_deadlines(socket.into())), End::Reset),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    address
+}
+
+fn bound_to(address: IpAddr) -> socket2::Socket {
+    let address = SocketAddr::new(address, 0);
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 /// Nobody waits for ever.

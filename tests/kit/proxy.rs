@@ -10,7 +10,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -55,6 +54,7 @@ impl Drop for Folder {
 pub struct Proxy {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<String>>,
     pub ready_line: String,
     pub admin: SocketAddr,
     /// The addresses of `edge`.
@@ -150,22 +150,23 @@ impl Proxy {
     fn launch(command: Command, folder: Folder, text: &str) -> Proxy {
         let mut child = spawn(command, &folder, text);
         let stderr = collect(child.stderr.take().unwrap());
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            let _ = stdout.read_line(&mut line);
-            let _ = tell.send(line);
-            // Whatever else is written there must not fill the pipe.
-            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
-        });
-        let ready_line = told.recv_timeout(DEADLINE).unwrap_or_default();
+        let stdout = collect(child.stdout.take().unwrap());
+        let deadline = Instant::now() + DEADLINE;
+        let ready_line = loop {
+            let first = stdout.lock().unwrap().split_inclusive('\n').next().map(str::to_owned);
+            let over = Arc::strong_count(&stdout) == 1 || Instant::now() > deadline;
+            match first {
+                Some(line) => break line,
+                None if over => break String::new(),
+                None => super::pause(super::LOOK_AGAIN),
+            }
+        };
         let Some((admin, edge)) = parse_ready(&ready_line) else {
             let _ = child.kill();
             let _ = child.wait();
             panic!("not ready: {ready_line:?}\n{text}\n{}", stderr.lock().unwrap());
         };
-        Proxy { child, stderr, ready_line, admin, edge, _folder: folder }
+        Proxy { child, stderr, stdout, ready_line, admin, edge, _folder: folder }
     }
 
     pub fn pid(&self) -> Pid {
@@ -255,6 +256,10 @@ impl Proxy {
     pub fn wait_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
         wait_for("the end of the process", || child.try_wait().unwrap())
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
     }
 
     pub fn stderr(&self) -> String {

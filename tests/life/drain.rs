@@ -156,9 +156,10 @@ fn after_the_drain_delay_it_drains() {
     });
 }
 
-/// 1. SIGHUP, SIGUSR1 and SIGUSR2 come. 2. Each is logged, and nothing else happens.
+/// 1. SIGHUP and SIGUSR2 come, which mean nothing yet, and SIGUSR1 without an access log. 2. Each
+///    is logged, and nothing else happens.
 #[test]
-fn signals_without_a_meaning_yet_are_ignored() {
+fn signals_without_a_meaning_are_logged_and_ignored() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy = proxy(driver, &hand, "");

@@ -5,7 +5,6 @@
 //! slot is free again once its last connection is over.
 
 use std::{
-    net::SocketAddr,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     bridge::Bridge,
-    config::{self, Target, WEIGHT_MAX},
+    config::{self, WEIGHT_MAX},
     coordinator::{names::Endpoint, stats},
 };
 
@@ -85,7 +84,7 @@ impl Pool {
     ) {
         self.ids += 1;
         let mut backend = Backend::new(self.ids, spec, endpoint.address, before);
-        backend.name = name(spec, endpoint.address);
+        backend.name = spec.name_at(endpoint.address).into_owned();
         backend.found = Some(*endpoint);
         (backend.weight, backend.priority) = share(spec, endpoint);
         let slowly = !first && !self.rules.slow_start.is_zero();
@@ -116,13 +115,4 @@ impl Pool {
 fn share(spec: &config::Backend, endpoint: &Endpoint) -> (u32, u32) {
     let weight = spec.weight.saturating_mul(u32::from(endpoint.weight)).min(WEIGHT_MAX);
     (weight, spec.priority + u32::from(endpoint.priority))
-}
-
-/// A name that tells it from the others behind the same name. The port is in its address.
-fn name(spec: &config::Backend, address: SocketAddr) -> String {
-    let prefix = match &spec.address {
-        Target::Name { host, port } if spec.name == format!("{host}:{port}") => host,
-        _ => &spec.name,
-    };
-    format!("{prefix}-{address}")
 }
