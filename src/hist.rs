@@ -75,7 +75,7 @@ impl<C: Counter> Latency<C> {
     ///
     /// The crate's own iterators start at 0 and work out a quantile at each step; this one is on
     /// the way of every gathering, and values lie close together.
-    fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let values = self.values.iter().filter(|values| !values.is_empty());
         values.flat_map(|values| {
             let all =
@@ -125,12 +125,8 @@ impl Latency<u64> {
 
     /// The sum of all values in microseconds, as exact as the resolution.
     pub fn sum_us(&self) -> f64 {
-        self.values.as_ref().map_or(0.0, |values| values.mean() * values.len() as f64)
-    }
-
-    /// How many values are at most `us` microseconds.
-    pub fn count_to(&self, us: u64) -> u64 {
-        self.values.as_ref().map_or(0, |values| values.count_between(0, us))
+        let Some(values) = &self.values else { return 0.0 };
+        self.buckets().map(|(us, count)| values.median_equivalent(us) as f64 * count as f64).sum()
     }
 
     /// The percentiles.

@@ -4,6 +4,10 @@ mod kit;
 
 #[path = "stats/histograms.rs"]
 mod histograms;
+#[path = "stats/metrics.rs"]
+mod metrics;
+#[path = "stats/native.rs"]
+mod native;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

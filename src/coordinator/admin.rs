@@ -191,9 +191,9 @@ async fn metrics_page(
     headers: header::HeaderMap,
 ) -> impl IntoResponse {
     gather::gather(&app);
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let (kind, text) = metrics::render(&app, accept);
-    ([(header::CONTENT_TYPE, kind)], text)
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (kind, page) = metrics::render(&app, &values.collect::<Vec<_>>().join(","));
+    ([(header::CONTENT_TYPE, kind)], page)
 }
 
 async fn config_page(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -118,14 +118,24 @@ impl Events {
         self.0.lock().expect("nobody panics holding it").push(unix_ms, event);
     }
 
+    /// How many there were, and how many of them had to go.
+    pub fn counts(&self) -> (u64, u64) {
+        let ring = self.0.lock().expect("nobody panics holding it");
+        (ring.told(), ring.dropped)
+    }
+
     fn after(&self, seq: u64) -> Value {
         self.0.lock().expect("nobody panics holding it").after(seq)
     }
 }
 
 impl Ring {
+    fn told(&self) -> u64 {
+        self.dropped + self.entries.len() as u64
+    }
+
     fn push(&mut self, unix_ms: u64, event: Event) {
-        let seq = self.dropped + self.entries.len() as u64 + 1;
+        let seq = self.told() + 1;
         if self.entries.len() == EVENTS_MAX {
             self.entries.pop_front();
             self.dropped += 1;

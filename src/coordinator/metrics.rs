@@ -1,47 +1,46 @@
-//! `/metrics`: the numbers of `/stats` for Prometheus, as classic text or OpenMetrics.
+//! `/metrics`: the numbers of `/stats` for Prometheus, as classic text, OpenMetrics or protobuf.
 
+mod accept;
+mod latency;
+mod native;
 mod pools;
+mod shards;
 
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, text},
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, prometheus_protobuf, text},
     metrics::MetricType,
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
+use self::accept::Form;
 use super::{
     App,
     stats::{self, Sums},
 };
 use crate::{
-    bridge::{Direction, EndReason, Path, RecordQueue, Refusal, ShardBoard},
-    hist::Latency,
+    bridge::{Direction, EndReason, Path, RecordQueue, Refusal},
     limits::ACCESS_RECORDS_MAX,
-    rt::CHUNKS_MAX,
 };
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Upper bounds of the latency buckets in microseconds: 50 us to 60 s, about three a decade.
-const BUCKETS_US: [u64; 19] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
-];
-
-/// Content type and text for a scraper that sent `accept`.
-pub fn render(app: &Arc<App>, accept: &str) -> (&'static str, String) {
+/// Content type and page for a scraper that sent `accept`.
+pub fn render(app: &Arc<App>, accept: &str) -> (&'static str, Vec<u8>) {
+    let form = Form::negotiated(accept);
     let mut registry = Registry::with_prefix("ringway");
-    registry.register_collector(Box::new(Page(Arc::clone(app))));
-    let mut page = String::new();
-    // Writing to a string cannot fail.
-    let _ = text::encode(&mut page, &registry);
-    match accept.contains("application/openmetrics-text") {
-        true => (OPENMETRICS, page),
-        false => (CLASSIC, classic(&page)),
-    }
+    registry.register_collector(Box::new(Page { app: Arc::clone(app), form }));
+    let text = || {
+        let mut page = String::new();
+        text::encode(&mut page, &registry).map(|()| page)
+    };
+    let written = "memory takes every number, name and label";
+    let page = match form {
+        Form::Classic => classic(&text().expect(written)).into_bytes(),
+        Form::OpenMetrics => text().expect(written).into_bytes(),
+        Form::Protobuf => prometheus_protobuf::encode_to_vec(&registry).expect(written),
+    };
+    (form.content_type(), page)
 }
 
 /// The crate writes OpenMetrics. The classic format names a counter with its `_total` in HELP and
@@ -66,7 +65,10 @@ fn classic(page: &str) -> String {
     classic
 }
 
-struct Page(Arc<App>);
+struct Page {
+    app: Arc<App>,
+    form: Form,
+}
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,18 +78,20 @@ impl fmt::Debug for Page {
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let app = &*self.0;
+        let (app, form) = (&*self.app, self.form);
         process(app, &mut encoder)?;
         let sums: Vec<Sums> =
             (0..app.bridge.plan.listeners.len()).map(|i| stats::sums(app, i)).collect();
         listeners(app, &sums, &mut encoder)?;
         let pools = app.pools_in_force();
         pools::counts(app, &pools, &mut encoder)?;
-        shards(app, &mut encoder)?;
-        latencies(app, &mut encoder)?;
-        pools::latencies(app, &pools, &mut encoder)
+        shards::shards(app, &mut encoder)?;
+        latency::listeners(app, form, &mut encoder)?;
+        pools::latencies(app, &pools, form, &mut encoder)
     }
 }
+
+const OVER_RANGE: &str = "Latencies above the range of their histogram, counted at its end";
 
 type Label = (&'static str, String);
 
@@ -143,12 +147,18 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let gate = &app.bridge.gates.runtime;
     Family::gauge(e, "connections_active", "Connections open now")?
         .put(&none, f64::from(gate.taken()))?;
-    Family::gauge(e, "connections_max", "Connections allowed at once")?
+    Family::gauge(e, "max_connections", "Connections allowed at once")?
         .put(&none, f64::from(gate.places()))?;
     Family::gauge(e, "shard_spread_ratio", "Connections of the busiest shard over the mean")?
         .put(&none, stats::shard_spread(app))?;
     Family::counter(e, "log_lines_lost", "Log lines dropped because nobody read them")?
         .put(&none, app.lost_lines.count() as f64)?;
+    let (told, dropped) = app.events.counts();
+    Family::counter(e, "events", "State changes told")?.put(&none, told as f64)?;
+    Family::counter(e, "events_dropped", "State changes no longer in the list of events")?
+        .put(&none, dropped as f64)?;
+    Family::gauge(e, "config_generation", "Configurations in force so far")?
+        .put(&none, f64::from(stats::CONFIG_GENERATION))?;
     access_log(app, e)
 }
 
@@ -170,6 +180,11 @@ fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Re
     let mut family = Family::gauge(e, "listener_connections_active", "Connections open now")?;
     for (i, sums) in sums.iter().enumerate() {
         family.put(&[listener(app, i)], sums.active() as f64)?;
+    }
+    let help = "Connections allowed at once";
+    let mut family = Family::gauge(e, "listener_max_connections", help)?;
+    for (i, gate) in app.bridge.gates.listeners.iter().enumerate() {
+        family.put(&[listener(app, i)], f64::from(gate.places()))?;
     }
     let mut family = Family::counter(e, "listener_accepted", "Connections accepted")?;
     for (i, sums) in sums.iter().enumerate() {
@@ -201,104 +216,12 @@ fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Re
             }
         }
     }
-    Ok(())
-}
-
-/// Name, help, whether it only grows, and the value of one shard.
-type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
-
-const SHARD_METRICS: [ShardMetric; 14] = [
-    ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
-    ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
-        s.accept_pauses.get() as f64
-    }),
-    ("shard_turn_max_seconds", "Longest turn in CPU time", false, |s| {
-        s.meters.turn_max_us.get() as f64 / 1e6
-    }),
-    ("shard_pipes_in_use", "Pipes lent to bulk directions", false, |s| {
-        f64::from(s.meters.pipes_in_use.get())
-    }),
-    ("shard_pipes_open", "Pipes open", false, |s| f64::from(s.meters.pipes_open.get())),
-    ("shard_pipes_dry", "Times a direction copied because no pipe was left", true, |s| {
-        s.meters.pipes_dry.get() as f64
-    }),
-    ("shard_buffers_in_use", "Buffers held by blocked directions", false, |s| {
-        f64::from(s.meters.chunks_in_use.get())
-    }),
-    ("shard_buffers_max", "Buffers that may be held", false, |_| f64::from(CHUNKS_MAX)),
-    ("shard_buffers_dry", "Times bytes were passed on without a buffer", true, |s| {
-        s.meters.chunks_dry.get() as f64
-    }),
-    ("shard_pick_samples", "Picks whose error was looked at", true, |s| {
-        s.pick_error.samples.get() as f64
-    }),
-    ("shard_pick_errors", "Connections above the least busy backend, summed", true, |s| {
-        s.pick_error.sum.get() as f64
-    }),
-    ("shard_pick_error_max", "Connections above the least busy backend, at most", false, |s| {
-        s.pick_error.max.get() as f64
-    }),
-    ("shard_handed_off", "Connections accepted and left to another shard", true, |s| {
-        s.handed_off.get() as f64
-    }),
-    ("shard_accepted", "Connections accepted", true, |s| {
-        s.listeners.iter().map(|l| l.accepted.get()).sum::<u64>() as f64
-    }),
-];
-
-fn shards(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    for (name, help, grows, value) in SHARD_METRICS {
-        let mut family = match grows {
-            true => Family::counter(e, name, help)?,
-            false => Family::gauge(e, name, help)?,
-        };
-        for (id, shard) in app.bridge.boards.shards.iter().enumerate() {
-            family.put(&[("shard", id.to_string())], value(shard))?;
-        }
-    }
-    let help = "Share of a core used in the last second";
-    let mut family = Family::gauge(e, "shard_busy_ratio", help)?;
+    let mut family = Family::counter(e, "listener_over_range", OVER_RANGE)?;
     let gathered = app.gathered.lock().expect("nobody panics holding it");
-    for (id, busy) in gathered.busy.iter().enumerate() {
-        family.put(&[("shard", id.to_string())], busy.ratio())?;
-    }
-    Ok(())
-}
-
-fn latencies(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
-    let histogram = MetricType::Histogram;
-    let help = "Time to each phase, from accept";
-    let mut metric =
-        e.encode_descriptor("listener_latency", help, Some(&Unit::Seconds), histogram)?;
     for (i, latency) in gathered.kept.listeners.iter().enumerate() {
-        for (phase, latency) in latency.phases() {
-            let labels = [listener(app, i), ("phase", phase.to_owned())];
-            put_histogram(&mut metric, &labels, latency.total())?;
-        }
+        family.put(&[listener(app, i)], stats::over_range(latency.phases()) as f64)?;
     }
     Ok(())
-}
-
-fn put_histogram(
-    metric: &mut MetricEncoder<'_>,
-    labels: &impl EncodeLabelSet,
-    latency: &Latency<u64>,
-) -> fmt::Result {
-    let mut below = 0;
-    let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BUCKETS_US.len() + 1);
-    for us in BUCKETS_US {
-        let to = latency.count_to(us);
-        buckets.push((us as f64 / 1e6, to - below));
-        below = to;
-    }
-    buckets.push((f64::INFINITY, latency.count() - below));
-    metric.encode_family(labels)?.encode_histogram::<[Label; 0]>(
-        latency.sum_us() / 1e6,
-        latency.count(),
-        &buckets,
-        None,
-    )
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::{
     limits::ACCESS_RECORDS_MAX,
 };
 
+/// Which configuration is in force: the one of the start.
+pub const CONFIG_GENERATION: u32 = 1;
+
 /// A histogram over its windows.
 #[derive(Serialize)]
 struct Windows {
@@ -141,7 +144,7 @@ pub fn render(app: &App) -> Value {
         "state": app.bridge.phase().name(),
         "driver": app.driver.driver.name(),
         "driver_reason": app.driver.reason,
-        "config": { "generation": 1, "digest": app.config.digest },
+        "config": { "generation": CONFIG_GENERATION, "digest": app.config.digest },
         "connections_active": app.bridge.gates.runtime.taken(),
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
@@ -209,7 +212,8 @@ fn windows<'a>(
     phases.into_iter().map(|(name, history)| (name.to_owned(), json!(windows(history)))).collect()
 }
 
-fn over_range<'a>(phases: impl IntoIterator<Item = (&'static str, &'a History)>) -> u64 {
+/// Values above their range, over all phases.
+pub fn over_range<'a>(phases: impl IntoIterator<Item = (&'static str, &'a History)>) -> u64 {
     phases.into_iter().map(|(_, history)| history.total().over_range()).sum()
 }
 
@@ -285,13 +289,17 @@ fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
         pools::Lookup::Succeeded => ("ok", String::new()),
         pools::Lookup::Failed(why) => ("failing", why.to_string()),
     };
-    let behind = pool.backends().filter(|(slot, _)| name.slots.contains(slot)).count();
     json!({
         "name": name.spec.address.to_string(),
         "state": state,
         "error": error,
-        "backends": behind,
+        "backends": behind(pool, name),
     })
+}
+
+/// How many backends came by a name.
+pub fn behind(pool: &pools::Pool, name: &pools::Name) -> usize {
+    pool.backends().filter(|(slot, _)| name.slots.contains(slot)).count()
 }
 
 /// One pool's counters over all shards.

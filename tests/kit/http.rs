@@ -11,7 +11,9 @@ use super::DEADLINE;
 pub struct Answer {
     pub status: u16,
     head: String,
+    /// As text; what is none of it is replaced.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -63,10 +65,13 @@ pub fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str) -> Answer
 }
 
 fn read(mut stream: TcpStream) -> Answer {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    let split = all.windows(4).position(|four| four == b"\r\n\r\n");
+    let split = split.unwrap_or_else(|| panic!("no head: {}", String::from_utf8_lossy(&all)));
+    let (head, bytes) = (String::from_utf8_lossy(&all[..split]), &all[split + 4..]);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     assert!(!head.to_lowercase().contains("transfer-encoding"), "the client reads no chunks");
-    Answer { status: status.unwrap(), head: head.to_owned(), body: body.to_owned() }
+    let body = String::from_utf8_lossy(bytes).into_owned();
+    Answer { status: status.unwrap(), head: head.into_owned(), body, bytes: bytes.to_vec() }
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType, registry::Unit};
+use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{Family, Label, put_histogram};
+use super::{Family, Form, Label, OVER_RANGE, latency::Latencies};
 use crate::{
     bridge::{Direction, Failure},
     coordinator::{
         App,
-        pools::{Backend, Lookup, Pool, Pools},
+        pools::{Backend, Lookup, Name, Pool, Pools},
         stats::{self, BackendSums},
     },
     health::standing::State,
@@ -44,7 +44,14 @@ pub fn counts(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::R
     states(&rows, e)?;
     let sums: Vec<BackendSums> =
         rows.iter().map(|row| stats::backend_sums(app, row.slot, row.known)).collect();
-    traffic(&rows, &sums, e)
+    traffic(&rows, &sums, e)?;
+    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let mut family = Family::counter(e, "backend_over_range", OVER_RANGE)?;
+    for row in &rows {
+        let phases = gathered.kept.backends[row.slot].phases();
+        family.put(&row.labels, stats::over_range(phases) as f64)?;
+    }
+    Ok(())
 }
 
 fn flag(so: bool) -> f64 {
@@ -58,22 +65,35 @@ fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Res
     for pool in pools.all() {
         family.put(&label(pool), flag(pool.panicking))?;
     }
+    let mut family = Family::gauge(e, "pool_healthy", "Backends that are well and have a weight")?;
+    for pool in pools.all() {
+        family.put(&label(pool), pool.healthy() as f64)?;
+    }
     let mut family = Family::counter(e, "pool_retries", "Attempts after a timed-out dial")?;
     for (i, pool) in pools.all().enumerate() {
         family.put(&label(pool), stats::pool_sums(app, i).retries as f64)?;
-    }
-    let help = "1 while a name cannot be looked up and what was known of it is used";
-    let mut family = Family::gauge(e, "pool_name_failing", help)?;
-    for pool in pools.all() {
-        for name in &pool.names {
-            let labels = [("pool", pool.name.clone()), ("name", name.spec.name.clone())];
-            family.put(&labels, flag(matches!(name.state, Lookup::Failed(_))))?;
-        }
     }
     let help = "Attempts after a timed-out dial that the retry budget did not allow";
     let mut family = Family::counter(e, "pool_retries_denied", help)?;
     for (i, pool) in pools.all().enumerate() {
         family.put(&label(pool), stats::pool_sums(app, i).retries_denied as f64)?;
+    }
+    of_names(pools, e)
+}
+
+fn of_names(pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let names = || pools.all().flat_map(|pool| pool.names.iter().map(move |name| (pool, name)));
+    let label =
+        |pool: &Pool, name: &Name| [("pool", pool.name.clone()), ("name", name.spec.name.clone())];
+    let help = "1 while a name cannot be looked up and what was known of it is used";
+    let mut family = Family::gauge(e, "pool_name_failing", help)?;
+    for (pool, name) in names() {
+        family.put(&label(pool, name), flag(matches!(name.state, Lookup::Failed(_))))?;
+    }
+    let help = "Backends that came by a name, those that are going included";
+    let mut family = Family::gauge(e, "pool_name_backends", help)?;
+    for (pool, name) in names() {
+        family.put(&label(pool, name), stats::behind(pool, name) as f64)?;
     }
     Ok(())
 }
@@ -92,6 +112,15 @@ fn states(rows: &[Row<'_>], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut family = Family::gauge(e, "backend_weight", "Its share, by file or operator")?;
     for row in rows {
         family.put(&row.labels, f64::from(row.known.weight))?;
+    }
+    let mut family = Family::gauge(e, "backend_priority", "Lower ones come first")?;
+    for row in rows {
+        family.put(&row.labels, f64::from(row.known.priority))?;
+    }
+    let help = "Connections allowed at once; 0: no limit";
+    let mut family = Family::gauge(e, "backend_max_connections", help)?;
+    for row in rows {
+        family.put(&row.labels, f64::from(row.known.max_connections))?;
     }
     let mut family = Family::counter(e, "backend_ejections", "Times it was left out")?;
     for row in rows {
@@ -129,14 +158,18 @@ fn traffic(rows: &[Row<'_>], sums: &[BackendSums], e: &mut DescriptorEncoder<'_>
 }
 
 /// Histograms.
-pub fn latencies(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn latencies(
+    app: &App,
+    pools: &Pools,
+    form: Form,
+    e: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let gathered = app.gathered.lock().expect("nobody panics holding it");
     let help = "Time of a dial, and from established to the first byte";
-    let kind = MetricType::Histogram;
-    let mut metric = e.encode_descriptor("backend_latency", help, Some(&Unit::Seconds), kind)?;
+    let mut family = Latencies::new(e, "backend_latency", help, form)?;
     for row in rows(pools) {
         for (phase, latency) in gathered.kept.backends[row.slot].phases() {
-            put_histogram(&mut metric, &with(&row, "phase", phase), latency.total())?;
+            family.put(&with(&row, "phase", phase), latency.total())?;
         }
     }
     Ok(())
