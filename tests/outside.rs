@@ -13,5 +13,7 @@ mod names;
 mod process;
 #[path = "outside/programs.rs"]
 mod programs;
+#[path = "outside/prometheus.rs"]
+mod prometheus;
 #[path = "outside/traffic.rs"]
 mod traffic;

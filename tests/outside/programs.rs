@@ -148,6 +148,24 @@ impl Outside {
         Outside::start(&mut command, Signal::TERM, folder, port).serving(accepts)
     }
 
+    /// Prometheus with the `prometheus.yml` that `configure` writes. It cannot take a free port by
+    /// itself and tell which, so it gets one that is kept free for it.
+    pub fn prometheus(words: &[&str], configure: impl FnOnce(&Path)) -> Outside {
+        let (folder, port) = (Folder::new(), FreePort::new());
+        configure(folder.path());
+        let mut command = Command::new(program("prometheus"));
+        command.current_dir(folder.path()).args(["--config.file=prometheus.yml"]);
+        command.arg("--storage.tsdb.path=data");
+        command.arg(format!("--web.listen-address={}", port.address)).args(words);
+        Outside::start(&mut command, Signal::TERM, folder, port).serving(|address| {
+            // It listens before it answers.
+            let mut curl = client("curl");
+            curl.args(["--silent", "--fail", "--noproxy", "*"]);
+            let ready = curl.arg(format!("http://{address}/-/ready")).stdout(Stdio::null());
+            ready.status().unwrap().success()
+        })
+    }
+
     /// A redis that keeps nothing.
     pub fn redis() -> Outside {
         let (folder, port) = (Folder::new(), FreePort::new());
