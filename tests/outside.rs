@@ -15,5 +15,7 @@ mod process;
 mod programs;
 #[path = "outside/prometheus.rs"]
 mod prometheus;
+#[path = "outside/python.rs"]
+mod python;
 #[path = "outside/traffic.rs"]
 mod traffic;
