@@ -8,12 +8,16 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 53] = [
+const SAME: [(&str, &str, f64); 57] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
     ("max_connections", "ringway_max_connections", 1.0),
     ("log_lines_lost_total", "ringway_log_lines_lost_total", 1.0),
+    ("access_log.lines_total", "ringway_access_log_lines_total", 1.0),
+    ("access_log.dropped_total", "ringway_access_log_dropped_total", 1.0),
+    ("access_log.queued", "ringway_access_log_queued", 1.0),
+    ("access_log.queue_max", "ringway_access_log_queue_max", 1.0),
     ("shard_spread", "ringway_shard_spread_ratio", 1.0),
     ("shards[].cpu", "ringway_shard_cpu", 1.0),
     ("shards[].connections_active", "ringway_shard_connections_active", 1.0),
@@ -187,6 +191,7 @@ fn differences(proxy: &Proxy, seen: &mut BTreeSet<String>) -> Vec<String> {
 fn eventful(driver: &'static str) -> (Proxy, Server, Refusing) {
     let (server, dead) = (Server::echo(), Refusing::new());
     let config = Config::new(driver)
+        .log("report = \"0s\"\naccess = \"/dev/null\"")
         .shards(2)
         .listener("max_connections = 1")
         .pool("balance = \"round_robin\"\npanic_threshold = 1.0")
