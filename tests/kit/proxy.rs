@@ -308,6 +308,17 @@ impl Proxy {
         (self.cpu_time() - before, began.elapsed())
     }
 
+    /// The lowest limit of descriptors under which what is open stays, and nothing new fits.
+    pub fn first_free_descriptor(&self) -> u64 {
+        let pid = self.pid().as_raw_nonzero();
+        let open: Vec<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
+            .collect();
+        // Holes below the highest one would be used; the limit goes under the first of them.
+        (0..).find(|number| !open.contains(number)).unwrap()
+    }
+
     /// Lowers or raises the soft limit of open files of the running process.
     pub fn limit_descriptors(&self, most: u64) {
         let now = rustix::process::getrlimit(Resource::Nofile);

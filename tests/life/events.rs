@@ -7,7 +7,6 @@ use crate::{
     kit::{
         Config, End, Hand, Proxy, Refusing, Server, each_driver, http, peer, wait_for, wait_until,
     },
-    limits::first_hole,
     settled_pair,
 };
 
@@ -200,7 +199,7 @@ fn each_limit_has_its_word() {
 
         let proxy = Config::new(driver).backend(hand.address()).start();
         proxy.settled_descriptors();
-        proxy.limit_descriptors(first_hole(&proxy));
+        proxy.limit_descriptors(proxy.first_free_descriptor());
         assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
         proxy.limit_descriptors(1024);
         assert_eq!(wait_kind(&proxy, "limit_reached", 1), [json!({"limit": "descriptors"})]);

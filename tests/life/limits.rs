@@ -67,7 +67,7 @@ fn out_of_descriptors_it_refuses_and_recovers_without_spinning() {
         let proxy = Config::new(driver).backend(hand.address()).start();
         let mut held: Vec<_> = (0..10).map(|_| settled_pair(&proxy, &hand)).collect();
         let open = proxy.settled_descriptors() as u64;
-        proxy.limit_descriptors(first_hole(&proxy));
+        proxy.limit_descriptors(proxy.first_free_descriptor());
         assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
         let (cpu, began) = (proxy.cpu_time(), Instant::now());
         let mut refused = 1;
@@ -91,17 +91,6 @@ fn out_of_descriptors_it_refuses_and_recovers_without_spinning() {
     });
 }
 
-/// The lowest limit under which what is open stays, and nothing new fits.
-pub fn first_hole(proxy: &crate::kit::Proxy) -> u64 {
-    let pid = proxy.pid().as_raw_nonzero();
-    let open: Vec<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
-        .collect();
-    // Holes below the highest one would be used; the limit goes under the first of them.
-    (0..).find(|number| !open.contains(number)).unwrap()
-}
-
 /// 1. Fewer descriptors are left than a connection needs: a client is taken, its dial is not
 ///    possible. 2. It is reset as our own fault, and the backend is not blamed for longer than
 ///    that. 3. With descriptors again, the next client is served.
@@ -113,7 +102,7 @@ fn a_dial_without_a_descriptor_is_our_own_fault() {
         peer::echo(&mut proxy.connect(), b"before");
         proxy.wait_stats("quiet", |s| s.listener("connections_active") == 0);
         proxy.settled_descriptors();
-        proxy.limit_descriptors(first_hole(&proxy) + 1);
+        proxy.limit_descriptors(proxy.first_free_descriptor() + 1);
         assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
         proxy.limit_descriptors(1024);
         let stats = proxy.wait_stats("the end", |s| s.ended_in_all() == 2);
