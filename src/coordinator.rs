@@ -18,6 +18,7 @@ mod pools;
 mod pressure;
 mod probe;
 mod report;
+mod seconds;
 mod signals;
 mod stats;
 
@@ -85,6 +86,7 @@ struct App {
     events: Arc<Events>,
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
+    seconds: seconds::Seconds,
     check_places: Arc<Semaphore>,
     /// Marked as changed after each change by an operator: sleeping checks look up.
     orders: watch::Sender<()>,
@@ -143,6 +145,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
             events: setup.events,
             pools: Mutex::new(setup.pools),
+            seconds: seconds::Seconds::new(),
             check_places: check::places(),
             orders: watch::Sender::new(()),
             config: setup.config,
@@ -158,6 +161,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::spawn(pressure::run(Arc::clone(&app)));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
         tokio::spawn(report::run(Arc::clone(&app)));
+        tokio::spawn(seconds::run(Arc::clone(&app)));
         check::start(&app);
         lookups::start(&app, names);
         let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&app));

@@ -129,6 +129,16 @@ impl Latency<u64> {
         self.buckets().map(|(us, count)| values.median_equivalent(us) as f64 * count as f64).sum()
     }
 
+    /// How many values lie up to each of `bounds` and above the one before; last, how many above
+    /// all of them.
+    pub fn spread(&self, bounds: &[u64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len() + 1];
+        for (us, count) in self.buckets() {
+            counts[bounds.partition_point(|bound| *bound < us)] += count;
+        }
+        counts
+    }
+
     /// The percentiles.
     pub fn percentiles(&self) -> Percentiles {
         self.values.as_ref().map_or_else(Percentiles::default, |values| Percentiles::of(values))
@@ -199,6 +209,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_spread_counts_each_value_once(
+            values in proptest::collection::vec(0u64..70_000_000, 0..100),
+            mut bounds in proptest::collection::vec(1u64..60_000_000, 1..20)
+        ) {
+            bounds.sort_unstable();
+            let mut latency = Latency::<u64>::new(Kind::Listener);
+            values.iter().for_each(|us| latency.record(Duration::from_micros(*us)));
+            let spread = latency.spread(&bounds);
+            prop_assert_eq!(spread.iter().sum::<u64>(), latency.count());
+            for (at, bound) in bounds.iter().enumerate() {
+                let below = latency.buckets().filter(|(us, _)| us <= bound);
+                let below: u64 = below.map(|(_, count)| count).sum();
+                prop_assert_eq!(spread[..=at].iter().sum::<u64>(), below);
+            }
+        }
+
         #[test]
         fn merged_shards_equal_one_histogram(
             values in proptest::collection::vec((0u64..90_000_000, any::<bool>()), 1..200)

@@ -13,6 +13,7 @@
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
+//! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
 //! | records waiting for the access log ([`ACCESS_RECORDS_MAX`]) | the newest is dropped, counted |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
@@ -47,6 +48,10 @@ pub const ACCESS_RECORDS_MAX: usize = 16_384;
 
 /// Events kept for `/stats/events`: at most 500 bytes each in practice, 0.5 MB.
 pub const EVENTS_MAX: usize = 1000;
+
+/// Seconds kept for `/stats/history`: five minutes, at most 900 bytes each, 0.3 MB; and 0.5 MB of
+/// histograms for the one that is going on.
+pub const SECONDS_MAX: usize = 300;
 
 /// Most pipes one shard keeps, whatever the host allows.
 pub const PIPES_PER_SHARD_MAX: u32 = 256;

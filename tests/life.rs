@@ -12,6 +12,8 @@ mod admin;
 mod drain;
 #[path = "life/events.rs"]
 mod events;
+#[path = "life/history.rs"]
+mod history;
 #[path = "life/limits.rs"]
 mod limits;
 #[path = "life/operator.rs"]

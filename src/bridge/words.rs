@@ -164,6 +164,13 @@ impl EndReason {
         }
     }
 
+    /// Whether it counts as an error in `/stats/history` and on the page: every end but the two
+    /// FINs and those that an operator wanted.
+    pub fn is_error(self) -> bool {
+        use EndReason::{BackendRemoved, ClientFin, Drained, MaxAge, ServerFin};
+        ![ClientFin, ServerFin, MaxAge, Drained, BackendRemoved].contains(&self)
+    }
+
     /// A reset by that side.
     pub fn reset_by(side: Side) -> EndReason {
         match side {

@@ -1,5 +1,5 @@
-//! The admin endpoint: `/stats`, `/stats/events`, `/histograms`, `/metrics`, `/health`, `/ready`,
-//! `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
+//! The admin endpoint: `/stats`, `/stats/events`, `/stats/history`, `/histograms`, `/metrics`,
+//! `/health`, `/ready`, `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ use super::{
     access::{self, Asked, Refusal},
     events, gather, histograms, metrics, operator,
     pools::Pool,
-    stats,
+    seconds, stats,
 };
 use crate::{
     args::cause,
@@ -76,6 +76,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let router = Router::new()
         .route("/stats", get(stats_page))
         .route("/stats/events", get(events::page))
+        .route("/stats/history", get(seconds::page))
         .route("/histograms", get(histograms_page))
         .route("/metrics", get(metrics_page))
         .route("/health", get(|| async { "ok\n" }))
@@ -166,8 +167,8 @@ fn too_slow(method: &Method, path: &str) -> Response {
 }
 
 async fn no_page(uri: Uri) -> impl IntoResponse {
-    let way_out = "there are /stats, /stats/events, /histograms, /metrics, /health, /ready, \
-                   /config and PATCH /pools/{pool}/backends/{backend}";
+    let way_out = "there are /stats, /stats/events, /stats/history, /histograms, /metrics, \
+                   /health, /ready, /config and PATCH /pools/{pool}/backends/{backend}";
     (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
 }
 

@@ -21,10 +21,13 @@ const BUSY_PERIOD: Duration = Duration::from_secs(1);
 /// How long a slot of the windows is; the first one begins when the process starts.
 const SLOT: Duration = Duration::from_secs(10);
 
-/// Everything recorded since the start and in windows, and of listeners since the last report line.
+/// Everything recorded since the start and in windows, and of listeners since the last report line
+/// and since the last sample of `seconds`.
 pub struct Gathered {
     pub kept: Histograms<History>,
     pub since_report: Vec<ListenerLatency<Latency<u64>>>,
+    /// Of all listeners together.
+    pub since_sample: ListenerLatency<Latency<u64>>,
     /// Slots that are over.
     slots_closed: u64,
     /// One per shard.
@@ -74,6 +77,7 @@ impl Gathered {
         Gathered {
             kept: Histograms::new(&bridge.plan, History::new),
             since_report: listeners.map(|_| ListenerLatency::new(Latency::new)).collect(),
+            since_sample: ListenerLatency::new(Latency::new),
             slots_closed: 0,
             busy: bridge.boards.shards.iter().map(|_| Busy::new()).collect(),
         }
@@ -97,8 +101,10 @@ impl Gathered {
     fn add(&mut self, filled: &Histograms) {
         self.kept.each_mut().zip(filled.each()).for_each(|(into, from)| into.add(from));
         for (into, from) in self.since_report.iter_mut().zip(&filled.listeners) {
-            let phases = into.each_mut().into_iter().zip(from.phases());
-            phases.for_each(|(into, (_, from))| into.merge(from));
+            for into in [into, &mut self.since_sample] {
+                let phases = into.each_mut().into_iter().zip(from.phases());
+                phases.for_each(|(into, (_, from))| into.merge(from));
+            }
         }
     }
 }

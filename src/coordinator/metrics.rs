@@ -16,6 +16,7 @@ use prometheus_client::{
 };
 
 use self::accept::Form;
+pub use self::latency::BOUNDS_US;
 use super::{
     App,
     stats::{self, Sums},

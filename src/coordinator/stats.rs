@@ -1,6 +1,6 @@
 //! `/stats`: everything that is known, by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter, ops::Add};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -57,7 +57,36 @@ pub fn sums(app: &App, listener: usize) -> Sums {
     sums
 }
 
+/// The same over all listeners.
+pub fn all_sums(app: &App) -> Sums {
+    let listeners = 0..app.bridge.plan.listeners.len();
+    listeners.map(|l| sums(app, l)).fold(Sums::default(), |all, one| all.with(&one, u64::add))
+}
+
 impl Sums {
+    /// What came on top of `before`.
+    pub fn since(&self, before: &Sums) -> Sums {
+        self.clone().with(before, u64::saturating_sub)
+    }
+
+    /// Each count, and its like in `other`, taken together by `by`.
+    fn with(mut self, other: &Sums, by: fn(u64, u64) -> u64) -> Sums {
+        let ours = self.each_mut();
+        ours.zip(other.clone().each_mut()).for_each(|(ours, theirs)| *ours = by(*ours, *theirs));
+        self
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let counts = iter::once(&mut self.accepted).chain(&mut self.refused);
+        counts.chain(&mut self.ended).chain(self.bytes.as_flattened_mut())
+    }
+
+    /// Connections that ended otherwise than they should.
+    pub fn errors(&self) -> u64 {
+        let errors = EndReason::ALL.into_iter().filter(|reason| reason.is_error());
+        errors.map(|reason| self.ended[reason as usize]).sum()
+    }
+
     /// Connections open now: what was accepted and has not ended.
     pub fn active(&self) -> u64 {
         self.accepted.saturating_sub(self.ended.iter().sum())

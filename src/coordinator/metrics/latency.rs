@@ -20,7 +20,7 @@ use super::{
 use crate::{coordinator::App, hist::Latency};
 
 /// Upper bounds of the classic buckets in microseconds: 50 us to 60 s, about three a decade.
-const BOUNDS_US: [u64; 19] = [
+pub const BOUNDS_US: [u64; 19] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
@@ -65,15 +65,9 @@ impl<'e> Latencies<'e> {
 }
 
 /// Bound in seconds and count of each classic bucket.
-fn classic(latency: &Latency<u64>) -> [(f64, u64); BOUNDS_US.len() + 1] {
-    let mut buckets = [(f64::INFINITY, 0); BOUNDS_US.len() + 1];
-    for (bucket, us) in buckets.iter_mut().zip(BOUNDS_US) {
-        bucket.0 = us as f64 / 1e6;
-    }
-    for (us, count) in latency.buckets() {
-        buckets[BOUNDS_US.partition_point(|bound| *bound < us)].1 += count;
-    }
-    buckets
+fn classic(latency: &Latency<u64>) -> Vec<(f64, u64)> {
+    let bounds = BOUNDS_US.map(|us| us as f64 / 1e6).into_iter().chain([f64::INFINITY]);
+    bounds.zip(latency.spread(&BOUNDS_US)).collect()
 }
 
 /// The histograms of listeners.
