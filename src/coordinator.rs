@@ -14,6 +14,7 @@ mod lookups;
 mod metrics;
 pub mod names;
 mod operator;
+mod page;
 mod pools;
 mod pressure;
 mod probe;

@@ -327,6 +327,24 @@ fn functions_files_and_lines_stay_short() {
     assert_none("too long", broken);
 }
 
+/// Functions are not counted there, files and lines are.
+#[test]
+fn the_files_of_the_page_stay_short() {
+    let mut broken = Vec::new();
+    let files: Vec<_> = fs::read_dir(root().join("src/coordinator/page")).unwrap().collect();
+    assert!(files.len() > 5, "the scan is blind: {} files", files.len());
+    for path in files.into_iter().map(|file| file.unwrap().path()) {
+        let text = fs::read_to_string(&path).unwrap();
+        if text.lines().count() > FILE_LINES_MAX {
+            broken.push(format!("{}: too many lines", path.display()));
+        }
+        let wide = |line: &str| line.chars().count() > LINE_WIDTH_MAX;
+        let places = text.lines().enumerate().filter(|(_, line)| wide(line));
+        broken.extend(places.map(|(at, _)| format!("{}:{}: too wide", path.display(), at + 1)));
+    }
+    assert_none("too long", broken);
+}
+
 #[test]
 fn the_scan_sees_what_it_should() {
     let code = "fn a() { // }\n let x = \"}\"; let y = '}'; let z: &'static str = r#\"}\"#; }\n";

@@ -18,6 +18,8 @@ mod history;
 mod limits;
 #[path = "life/operator.rs"]
 mod operator;
+#[path = "life/page.rs"]
+mod page;
 #[path = "life/spread.rs"]
 mod spread;
 #[path = "life/start.rs"]

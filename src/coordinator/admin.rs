@@ -1,4 +1,4 @@
-//! The admin endpoint: `/stats`, `/stats/events`, `/stats/history`, `/histograms`, `/metrics`,
+//! The admin endpoint: `/`, `/stats`, `/stats/events`, `/stats/history`, `/histograms`, `/metrics`,
 //! `/health`, `/ready`, `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
 
 use std::{
@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     App,
     access::{self, Asked, Refusal},
-    events, gather, histograms, metrics, operator,
+    events, gather, histograms, metrics, operator, page,
     pools::Pool,
     seconds, stats,
 };
@@ -74,6 +74,7 @@ pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
 /// Serves for ever, a bounded number of connections at a time.
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let router = Router::new()
+        .route("/", get(page::page))
         .route("/stats", get(stats_page))
         .route("/stats/events", get(events::page))
         .route("/stats/history", get(seconds::page))
@@ -167,7 +168,7 @@ fn too_slow(method: &Method, path: &str) -> Response {
 }
 
 async fn no_page(uri: Uri) -> impl IntoResponse {
-    let way_out = "there are /stats, /stats/events, /stats/history, /histograms, /metrics, \
+    let way_out = "there are /, /stats, /stats/events, /stats/history, /histograms, /metrics, \
                    /health, /ready, /config and PATCH /pools/{pool}/backends/{backend}";
     (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
 }

@@ -86,7 +86,7 @@ impl Stage {
             ),
             None => println!("mischief  backend b is killed and restored by turns; Ctrl-C ends it"),
         }
-        println!("open      http://{}/stats\n", self.admin);
+        println!("open      http://{}/\n", self.admin);
     }
 
     /// SIGKILLs the victim.

@@ -102,8 +102,13 @@ impl Ring {
             "ended_by": view.reasons(),
             "latency": view.latency(),
             "heat_bounds_us": BOUNDS_US,
+            "error_reasons": error_reasons(),
         })
     }
+}
+
+fn error_reasons() -> Vec<&'static str> {
+    EndReason::ALL.iter().filter(|reason| reason.is_error()).map(|reason| reason.name()).collect()
 }
 
 /// The samples that are shown.
