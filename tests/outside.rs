@@ -5,6 +5,8 @@
 
 mod kit;
 
+#[path = "outside/disk.rs"]
+mod disk;
 #[path = "outside/headers.rs"]
 mod headers;
 #[path = "outside/names.rs"]

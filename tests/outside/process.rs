@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The program that runs the proxy, with a word of its own if it is missing.
-fn start_by(words: &[&str], config: &Config) -> Proxy {
+pub fn start_by(words: &[&str], config: &Config) -> Proxy {
     let first = program(words[0]);
     let words = [&[first.to_str().unwrap()], &words[1..]].concat();
     Proxy::start_by(&words, &config.text())
