@@ -43,7 +43,7 @@ pub const LOG_LINES_MAX: usize = 8192;
 
 /// Records of a shard that may wait for the access log, which takes them each 50 ms: what 300,000
 /// connections a second leave in that time, or 10,000 while the disk stops for a second and a half.
-/// 2.8 MiB a shard, and none where there is no access log.
+/// 2.9 MiB a shard, and none where there is no access log.
 pub const ACCESS_RECORDS_MAX: usize = 16_384;
 
 /// Events kept for `/stats/events`: at most 500 bytes each in practice, 0.5 MB.

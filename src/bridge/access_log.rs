@@ -30,6 +30,8 @@ pub struct ConnRecord {
     pub session: Duration,
 }
 
+const _: () = assert!(size_of::<ConnRecord>() <= 192);
+
 impl ConnRecord {
     /// One that was closed as soon as it was accepted.
     pub fn refused(arrival: Arrival, end: EndReason) -> ConnRecord {
