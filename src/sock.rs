@@ -87,7 +87,12 @@ pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
     }
 }
 
-/// What became of a [`connect`], once writable.
+/// Whether a [`connect`] has come to something.
+pub fn is_decided(socket: impl AsFd) -> bool {
+    polls(socket, PollFlags::OUT | PollFlags::ERR | PollFlags::HUP)
+}
+
+/// What became of a [`connect`], once decided.
 ///
 /// # Errors
 /// The reason it failed.
@@ -226,7 +231,7 @@ pub fn is_over(socket: impl AsFd) -> bool {
 }
 
 fn polls(socket: impl AsFd, any: PollFlags) -> bool {
-    let mut poll = [PollFd::new(&socket, PollFlags::empty())];
+    let mut poll = [PollFd::new(&socket, any)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|n| n > 0)
         && poll[0].revents().intersects(any)

@@ -64,8 +64,8 @@ fn configuration(driver: &str, log: &Path, servers: &Servers, absent: &Absent) -
     );
     text += &listener("edge", "web", "");
     text += &listener("held", "web", "");
-    text += &listener("idle", "web", "idle_timeout = \"100ms\"");
-    text += &listener("half", "web", "half_close_timeout = \"100ms\"");
+    text += &listener("idle", "web", "idle_timeout = \"500ms\"");
+    text += &listener("half", "web", "half_close_timeout = \"500ms\"");
     text += &listener("full", "web", "max_connections = 1");
     text += &listener("denied", "web", "deny = [\"127.0.0.0/8\"]");
     for name in ["refused", "timeout", "unreachable", "nobody"] {

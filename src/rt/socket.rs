@@ -90,12 +90,17 @@ impl Socket {
     pub async fn connected(&self, limit: Duration) -> io::Result<()> {
         let mut deadline = super::sleep(limit);
         let mut wait = pin!(self.0.writable(false));
-        let mut late = false;
+        let (mut over, mut late) = (false, false);
         poll_fn(|cx| {
-            if !late && deadline.as_mut().poll(cx).is_ready() {
-                late = true;
-                // Ends the wait below; dropping it would keep the descriptor open on the ring.
-                sock::abort(self);
+            if !over && deadline.as_mut().poll(cx).is_ready() {
+                over = true;
+                // A shard that could not run sees the deadline first, and an answer that came in
+                // time after it.
+                late = !sock::is_decided(self);
+                if late {
+                    // Ends the wait below; dropping it would keep the descriptor open on the ring.
+                    sock::abort(self);
+                }
             }
             wait.as_mut().poll(cx).map(drop)
         })

@@ -1,11 +1,12 @@
 //! What is said where nobody could be reached, and what a backend did wrong early.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::kit::{Blackhole, Config, End, Hand, Refusing, each_driver, peer};
+use crate::kit::{Blackhole, Config, End, Hand, Refusing, each_driver, let_pass, peer};
 
 /// 1. All backends refuse. 2. The client is reset, never given a FIN. 3. The reason is the last
 ///    dial's cause, and no phase of a served connection is recorded.
@@ -52,6 +53,38 @@ fn a_dial_without_answer_times_out() {
         let stats = proxy.wait_ended_only("connect_timeout", 1);
         assert_eq!(stats.failures(0, "timeout"), 1);
         assert_eq!(stats.backend(0, "connections_active"), 0);
+    });
+}
+
+/// 1. The process stands still before the only backend has answered its dial. 2. The answer comes,
+///    and the time for it passes. 3. The process goes on: the answer came in time, and the client
+///    is served.
+#[test]
+fn an_answer_that_came_while_nobody_looked_counts() {
+    each_driver(|driver| {
+        let hole = Blackhole::new();
+        let proxy =
+            Config::new(driver).pool("connect_timeout = \"3s\"").backend(hole.address).start();
+        let mut client = proxy.connect();
+        let began = Instant::now();
+        proxy.wait_stats("a dial", |s| s.backend(0, "connections_active") == 1);
+        proxy.stop();
+        let answered = hole.open();
+        let echo = thread::spawn(move || {
+            for mut stream in answered {
+                // Those that filled the queue say nothing.
+                let mut byte = [0];
+                if stream.read_exact(&mut byte).is_ok() {
+                    return stream.write_all(&byte).unwrap();
+                }
+            }
+        });
+        // The kernel asks once more after a second.
+        let_pass(Duration::from_secs(4).saturating_sub(began.elapsed()));
+        proxy.go_on();
+        peer::echo(&mut client, b"x");
+        echo.join().unwrap();
+        assert_eq!(proxy.stats().failures(0, "timeout"), 0);
     });
 }
 
