@@ -6,11 +6,15 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
 
-use ringway::child::{Guarded, free_address};
+use ringway::{
+    child::{Guarded, free_address},
+    demo::stats,
+};
 
 /// Where nginx keeps its stream module when it is not built in.
 const NGINX_STREAM: [&str; 2] = [
@@ -18,11 +22,13 @@ const NGINX_STREAM: [&str; 2] = [
     "/usr/lib64/nginx/modules/ngx_stream_module.so",
 ];
 
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 9] = [
     "floor-copy",
     "floor-splice",
     "ringway-io_uring",
+    "ringway-io_uring-watched",
     "ringway-epoll",
+    "ringway-epoll-watched",
     "haproxy",
     "haproxy-splice",
     "nginx",
@@ -35,6 +41,34 @@ pub struct Relay {
     pub listeners: Vec<SocketAddr>,
     /// Ringway's admin endpoint.
     pub admin: Option<SocketAddr>,
+    /// Whoever looks at it all the time.
+    _watcher: Option<Watcher>,
+}
+
+/// Asks once a second for what Prometheus and the page ask for; ends when dropped.
+struct Watcher {
+    _end: Sender<()>,
+}
+
+impl Watcher {
+    fn start(admin: SocketAddr) -> Watcher {
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            for second in 0.. {
+                let news = ["/stats/history", "/stats/events"];
+                let news = news.map(|page| format!("{page}?after={second}"));
+                for page in ["/metrics", "/stats", &news[0], &news[1]] {
+                    // The last ones may come after the end.
+                    let _ = stats::get(admin, page);
+                }
+                let wait = ended.recv_timeout(Duration::from_secs(1));
+                if wait != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Watcher { _end: end }
+    }
 }
 
 /// Where programs and files are.
@@ -51,7 +85,9 @@ pub fn start(place: &Place, name: &str, backends: &[SocketAddr]) -> Result<Relay
         "floor-copy" => floor(place, "copy", backends),
         "floor-splice" => floor(place, "splice", backends),
         "ringway-io_uring" => ringway(place, "io_uring", backends),
+        "ringway-io_uring-watched" => watched(place, "io_uring", backends),
         "ringway-epoll" => ringway(place, "epoll", backends),
+        "ringway-epoll-watched" => watched(place, "epoll", backends),
         "haproxy" => haproxy(place, false, backends),
         "haproxy-splice" => haproxy(place, true, backends),
         "nginx" => nginx(place, backends),
@@ -67,13 +103,31 @@ fn floor(place: &Place, mode: &str, backends: &[SocketAddr]) -> Result<Relay, St
     command.args(["--listen", "127.0.0.1:0", "--mode", mode]);
     command.args(["--backend", &backend.to_string()]);
     let (process, ready) = Guarded::start_ready("floor", &mut command)?;
-    Ok(Relay { process, listeners: vec![ready.address("relay")?], admin: None })
+    let listeners = vec![ready.address("relay")?];
+    Ok(Relay { process, listeners, admin: None, _watcher: None })
 }
 
 fn ringway(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay, String> {
+    logging_ringway(place, (driver, "off"), backends)
+}
+
+/// With everything on that looks: an access log, a scraper, somebody with the page open.
+fn watched(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay, String> {
+    let log = place.files.join("access.log");
+    let log = log.to_str().ok_or("the folder for files has a strange name")?;
+    let relay = logging_ringway(place, (driver, log), backends)?;
+    Ok(Relay { _watcher: relay.admin.map(Watcher::start), ..relay })
+}
+
+fn logging_ringway(
+    place: &Place,
+    (driver, access): (&str, &str),
+    backends: &[SocketAddr],
+) -> Result<Relay, String> {
     let mut text = format!(
         "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n\n[log]\nlevel = \"warn\"\nreport = \"0s\"\n"
+         [admin]\nlisten = \"127.0.0.1:0\"\n\n\
+         [log]\nlevel = \"warn\"\nreport = \"0s\"\naccess = \"{access}\"\n"
     );
     for (at, backend) in backends.iter().enumerate() {
         _ = write!(
@@ -89,7 +143,7 @@ fn ringway(place: &Place, driver: &str, backends: &[SocketAddr]) -> Result<Relay
     let (process, ready) = Guarded::start_ready("ringway", &mut command)?;
     let listeners = (0..backends.len()).map(|at| ready.address(&format!("l{at}")));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-    Ok(Relay { process, listeners, admin: Some(ready.address("admin")?) })
+    Ok(Relay { process, listeners, admin: Some(ready.address("admin")?), _watcher: None })
 }
 
 fn haproxy(place: &Place, splice: bool, backends: &[SocketAddr]) -> Result<Relay, String> {
@@ -154,5 +208,5 @@ fn serving(process: Guarded, listeners: Vec<SocketAddr>) -> Result<Relay, String
             thread::park_timeout(Duration::from_millis(5));
         }
     }
-    Ok(Relay { process, listeners, admin: None })
+    Ok(Relay { process, listeners, admin: None, _watcher: None })
 }

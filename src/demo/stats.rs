@@ -76,7 +76,11 @@ pub fn read(admin: SocketAddr) -> Result<Stats, String> {
         .map_err(|error| format!("cannot read http://{admin}/stats: {error} (another version?)"))
 }
 
-fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+/// The body of a page of the admin endpoint at `admin`.
+///
+/// # Errors
+/// It cannot be reached, or answers with another status than 200.
+pub fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
