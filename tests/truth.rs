@@ -149,6 +149,6 @@ fn compare(proxy: &Proxy, log: &Path, servers: &Servers, clients: &Clients) {
     assert_eq!(established, servers.accepted(), "connections by backend");
     eprintln!("{total} connections, {moved} bytes: {ends:?}");
     if wanted().is_some() {
-        clients.compare_held(&stats);
+        clients.compare_held(proxy);
     }
 }

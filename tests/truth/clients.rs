@@ -166,12 +166,16 @@ impl Clients {
     }
 
     /// The proxy's percentiles lie within 1 % and 1 ms of ours.
-    pub fn compare_held(&self, stats: &Stats) {
-        let listeners = stats.0["listeners"].as_array().unwrap();
-        let held = listeners.iter().find(|listener| listener["name"] == "held").unwrap();
-        let session = &held["latency"]["session"]["total"];
+    pub fn compare_held(&self, proxy: &Proxy) {
+        let session = |stats: &Stats| {
+            let mut listeners = stats.0["listeners"].as_array().unwrap().iter();
+            let held = listeners.find(|listener| listener["name"] == "held").unwrap();
+            held["latency"]["session"]["total"].clone()
+        };
         let ours = self.shared.held.lock().unwrap();
-        assert_eq!(session["count"], ours.len());
+        // The last ones are there a moment later.
+        let stats = proxy.wait_stats("all sessions", |s| session(s)["count"] == ours.len());
+        let session = session(&stats);
         for (key, quantile) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)] {
             let (proxy, client) =
                 (session[key].as_u64().unwrap(), ours.value_at_quantile(quantile));
