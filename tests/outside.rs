@@ -5,12 +5,16 @@
 
 mod kit;
 
+#[path = "outside/browser.rs"]
+mod browser;
 #[path = "outside/disk.rs"]
 mod disk;
 #[path = "outside/headers.rs"]
 mod headers;
 #[path = "outside/names.rs"]
 mod names;
+#[path = "outside/page.rs"]
+mod page;
 #[path = "outside/process.rs"]
 mod process;
 #[path = "outside/programs.rs"]

@@ -1,7 +1,7 @@
 //! The smallest HTTP client that can read the admin endpoint.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
@@ -42,10 +42,15 @@ pub fn get_as(admin: SocketAddr, path: &str, accept: &str) -> Answer {
 
 /// Asks for a change of `path`.
 pub fn patch(admin: SocketAddr, path: &str, body: &str) -> Answer {
-    let headers = format!("Host: {admin}\r\nContent-Length: {}\r\n", body.len());
-    let mut stream = TcpStream::connect(admin).unwrap();
+    send(admin, "PATCH", path, body)
+}
+
+/// Asks with any method and a body.
+pub fn send(to: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+    let headers = format!("Host: {to}\r\nContent-Length: {}\r\n", body.len());
+    let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("PATCH {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n{body}");
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).unwrap();
     read(stream)
 }
@@ -64,14 +69,18 @@ pub fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str) -> Answer
     read(stream)
 }
 
-fn read(mut stream: TcpStream) -> Answer {
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).unwrap();
-    let split = all.windows(4).position(|four| four == b"\r\n\r\n");
-    let split = split.unwrap_or_else(|| panic!("no head: {}", String::from_utf8_lossy(&all)));
-    let (head, bytes) = (String::from_utf8_lossy(&all[..split]), &all[split + 4..]);
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+fn read(stream: TcpStream) -> Answer {
+    let (mut stream, mut head) = (BufReader::new(stream), String::new());
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "no head: {head:?}");
+    }
     assert!(!head.to_lowercase().contains("transfer-encoding"), "the client reads no chunks");
-    let body = String::from_utf8_lossy(bytes).into_owned();
-    Answer { status: status.unwrap(), head: head.into_owned(), body, bytes: bytes.to_vec() }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let mut answer =
+        Answer { status: status.unwrap(), head, body: String::new(), bytes: Vec::new() };
+    // Not everybody closes when asked to.
+    let length = answer.header("content-length").map_or(u64::MAX, |n| n.parse().unwrap());
+    stream.take(length).read_to_end(&mut answer.bytes).unwrap();
+    answer.body = String::from_utf8_lossy(&answer.bytes).into_owned();
+    answer
 }
