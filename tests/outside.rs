@@ -11,6 +11,8 @@ mod browser;
 mod disk;
 #[path = "outside/headers.rs"]
 mod headers;
+#[path = "outside/latency.rs"]
+mod latency;
 #[path = "outside/names.rs"]
 mod names;
 #[path = "outside/page.rs"]
