@@ -2,9 +2,11 @@
 //!
 //! In reading order: `pace` says when operations are due, `slot` is one connection, `poll` the wait
 //! for all of them, `worker` one thread's loop over its connections, `tally` what is counted,
-//! `print` what is shown. The demo uses it as a library: a [`Plan`], and [`drive`].
+//! `print` what is shown, `plot` what is drawn. The demo uses it as a library: a [`Plan`], and
+//! [`drive`].
 
 mod pace;
+mod plot;
 mod poll;
 pub mod print;
 mod slot;
@@ -13,6 +15,7 @@ mod worker;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, PoisonError,
@@ -71,6 +74,9 @@ pub struct Args {
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
+    /// Draw the percentile curve into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// What an operation is.
@@ -162,6 +168,10 @@ pub fn run(args: Args) -> ExitCode {
         eprintln!("{problem}");
         return ExitCode::from(2);
     }
+    let picture = match args.plot.as_deref().map(plot::Picture::open).transpose() {
+        Ok(picture) => picture,
+        Err(sentence) => return said(&sentence),
+    };
     raise_nofile();
     let stop = Arc::new(AtomicBool::new(false));
     // Ctrl-C ends the load early, with its table.
@@ -175,12 +185,18 @@ pub fn run(args: Args) -> ExitCode {
         }
     });
     match report {
-        Ok(report) => conclude(&plan, &report, args.json),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
+        Ok(report) => {
+            let drawn = picture.map_or(Ok(()), |picture| picture.draw(&plan, &report));
+            let code = conclude(&plan, &report, args.json);
+            drawn.map_or_else(|sentence| said(&sentence), |()| code)
         }
+        Err(sentence) => said(&sentence),
     }
+}
+
+fn said(sentence: &str) -> ExitCode {
+    eprintln!("{sentence}");
+    ExitCode::FAILURE
 }
 
 fn conclude(plan: &Plan, report: &Report, json: bool) -> ExitCode {

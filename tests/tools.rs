@@ -2,6 +2,8 @@
 
 #[path = "tools/http.rs"]
 mod http;
+#[path = "tools/plot.rs"]
+mod plot;
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},

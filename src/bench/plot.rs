@@ -1,0 +1,229 @@
+//! `--plot`: the percentile curve of a run as an SVG, in the way of HdrHistogram's own plots: each
+//! step to the right has ten times fewer operations beyond it.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use hdrhistogram::Histogram;
+
+use super::{Plan, Report};
+use crate::args;
+
+/// Where the curve is drawn, in a picture of 860 by 480.
+const LEFT: f64 = 84.0;
+const RIGHT: f64 = 836.0;
+const TOP: f64 = 88.0;
+const BOTTOM: f64 = 420.0;
+
+/// Colours by what a browser prefers; the paper is drawn too, for viewers that have none.
+const HEAD: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 480"
+  width="860" height="480" role="img" aria-labelledby="title">
+<style>
+.paper { fill: #ffffff } text { fill: #17202b; font: 13px system-ui, sans-serif }
+.title { font-size: 17px; font-weight: 600 } .soft { fill: #515d6b }
+.grid { stroke: #d5dbe3; fill: none } .curve { stroke: #1c66c9; stroke-width: 2; fill: none }
+@media (prefers-color-scheme: dark) {
+.paper { fill: #161b22 } text { fill: #e8edf3 } .soft { fill: #9fabb9 }
+.grid { stroke: #2c343e } .curve { stroke: #58a6ff }
+}
+</style>
+<rect class="paper" width="860" height="480"/>
+"##;
+
+/// A file for the picture, opened before the run, so that nobody runs one for nothing.
+#[derive(Debug)]
+pub struct Picture {
+    path: PathBuf,
+    file: File,
+}
+
+impl Picture {
+    /// Opens the file; what is in it stays until there is a curve.
+    ///
+    /// # Errors
+    /// A sentence that names the file, the cause and the way out.
+    pub fn open(path: &Path) -> Result<Picture, String> {
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| cannot_write(path, &error))?;
+        Ok(Picture { path: path.to_owned(), file })
+    }
+
+    /// Draws what a run gave.
+    ///
+    /// # Errors
+    /// The same sentence.
+    pub fn draw(mut self, plan: &Plan, report: &Report) -> Result<(), String> {
+        let text = svg(plan, report);
+        let written = self.file.set_len(0).and_then(|()| self.file.rewind());
+        let written = written.and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(|error| cannot_write(&self.path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> String {
+    let cause = args::cause(error);
+    format!(
+        "cannot write {}: {cause} (name a file that can be written with --plot)",
+        path.display()
+    )
+}
+
+fn svg(plan: &Plan, report: &Report) -> String {
+    let latency = &report.tally.latency;
+    let axes = Axes::of(latency);
+    let mut text = HEAD.to_owned();
+    let (title, facts) = (title(plan), facts(report));
+    _ = writeln!(text, r#"<text id="title" class="title" x="{LEFT}" y="30">{title}</text>"#);
+    _ = writeln!(text, r#"<text class="soft" x="{LEFT}" y="52">{facts}</text>"#);
+    axes.draw(&mut text);
+    _ = writeln!(text, r#"<path class="curve" d="{}"/>"#, axes.curve(latency));
+    text + "</svg>\n"
+}
+
+/// The run as it would be asked for again.
+fn title(plan: &Plan) -> String {
+    let (mode, target, connections) = (plan.mode.name(), plan.target, plan.connections);
+    let mut title = format!("bench {mode} --target {target} --connections {connections}");
+    if let Some(rate) = plan.rate {
+        _ = write!(title, " --rate {rate}");
+    }
+    if let Some(size) = plan.size {
+        _ = write!(title, " --size {size}");
+    }
+    title
+}
+
+fn facts(report: &Report) -> String {
+    let (tally, seconds) = (&report.tally, report.seconds);
+    let rate = tally.operations as f64 / seconds.max(1e-9);
+    let (operations, failed, cut) = (tally.operations, tally.failed_total(), tally.cut);
+    format!("{operations} operations in {seconds:.1} s: {rate:.0}/s, {failed} failed, {cut} cut")
+}
+
+/// To the right the number of nines, upwards the latency from zero on.
+struct Axes {
+    count: f64,
+    nines: u32,
+    step_us: u64,
+    steps: u64,
+}
+
+impl Axes {
+    fn of(latency: &Histogram<u64>) -> Axes {
+        let (count, most) = (latency.len().max(1) as f64, latency.max().max(10));
+        // Round numbers, at least three and at most seven of them.
+        let unit = 10_u64.pow((most / 3).ilog10());
+        let step_us = [unit, 2 * unit, 5 * unit].into_iter().find(|step| step * 7 >= most);
+        let step_us = step_us.unwrap_or(10 * unit);
+        let nines = (count.log10().ceil() as u32).clamp(2, 7);
+        Axes { count, nines, step_us, steps: most.div_ceil(step_us) }
+    }
+
+    /// The last operation has no nines to be beyond: it stands where one of all is left.
+    fn x(&self, quantile: f64) -> f64 {
+        let nines = -(1.0 - quantile).max(1.0 / self.count).log10();
+        LEFT + (RIGHT - LEFT) * nines / f64::from(self.nines)
+    }
+
+    fn y(&self, us: u64) -> f64 {
+        BOTTOM - (BOTTOM - TOP) * us as f64 / (self.step_us * self.steps) as f64
+    }
+
+    fn draw(&self, text: &mut String) {
+        for us in (0..=self.steps).map(|step| step * self.step_us) {
+            let (y, label) = (self.y(us), self.label(us));
+            _ = writeln!(text, r#"<path class="grid" d="M{LEFT} {y:.1}H{RIGHT}"/>"#);
+            let (x, y) = (LEFT - 8.0, y + 4.0);
+            _ = writeln!(text, r#"<text x="{x}" y="{y:.1}" text-anchor="end">{label}</text>"#);
+        }
+        for nines in 0..=self.nines {
+            let x = LEFT + (RIGHT - LEFT) * f64::from(nines) / f64::from(self.nines);
+            _ = writeln!(text, r#"<path class="grid" d="M{x:.1} {TOP}V{BOTTOM}"/>"#);
+            let (y, label) = (BOTTOM + 20.0, percentile(nines));
+            _ = writeln!(text, r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{label}</text>"#);
+        }
+        let (x, y) = ((LEFT + RIGHT) / 2.0, BOTTOM + 44.0);
+        let words = "percentile: this part of the operations took at most ...";
+        _ = writeln!(
+            text,
+            r#"<text class="soft" x="{x}" y="{y}" text-anchor="middle">{words}</text>"#
+        );
+        let (x, y) = (LEFT, TOP - 6.0);
+        _ = writeln!(text, r#"<text class="soft" x="{x}" y="{y}">latency</text>"#);
+    }
+
+    /// All of them in the unit of a step.
+    fn label(&self, us: u64) -> String {
+        match self.step_us {
+            step if step % 1_000_000 == 0 => format!("{} s", us / 1_000_000),
+            step if step % 1000 == 0 => format!("{} ms", us / 1000),
+            _ => format!("{us} us"),
+        }
+    }
+
+    /// A stair: each value holds from the quantile before it to its own.
+    fn curve(&self, latency: &Histogram<u64>) -> String {
+        let mut path = format!("M{LEFT} {:.1}", self.y(latency.min()));
+        let mut seen = 0;
+        for bucket in latency.iter_recorded() {
+            seen += bucket.count_since_last_iteration();
+            let (x, y) = (self.x(seen as f64 / self.count), self.y(bucket.value_iterated_to()));
+            _ = write!(path, "V{y:.1}H{x:.1}");
+        }
+        path
+    }
+}
+
+fn percentile(nines: u32) -> String {
+    match nines {
+        0 => "0 %".into(),
+        1 => "90 %".into(),
+        2 => "99 %".into(),
+        more => format!("99.{} %", "9".repeat(more as usize - 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Mode, Tally};
+
+    fn run(latencies_us: impl Iterator<Item = u64>) -> (Plan, Report) {
+        let mut plan = Plan::new(Mode::Tcp, ([127, 0, 0, 1], 8080).into(), 64);
+        plan.rate = Some(500.0);
+        let mut tally = Tally::default();
+        latencies_us.for_each(|us| tally.done(us * 1000));
+        (plan, Report { tally, seconds: 2.0, unbegun: 0 })
+    }
+
+    /// The picture as it was last looked at.
+    #[test]
+    fn a_curve_is_drawn_as_it_was() {
+        let slow = (1..=10).map(|n| n * 1000);
+        let (plan, report) = run((0..990).map(|n| 100 + n / 3).chain(slow));
+        let drawn = svg(&plan, &report);
+        assert_eq!(drawn, include_str!("plot/curve.svg"), "now it is\n{drawn}");
+    }
+
+    #[test]
+    fn nothing_done_is_a_picture_without_a_curve() {
+        let (plan, report) = run(std::iter::empty());
+        let drawn = svg(&plan, &report);
+        assert!(drawn.contains("0 operations") && !drawn.contains("NaN"), "{drawn}");
+        assert!(drawn.contains(r#"d="M84 420.0"/>"#), "{drawn}");
+    }
+
+    #[test]
+    fn every_scale_has_a_few_round_steps() {
+        for most in (0..9).flat_map(|digits| (1..100).map(move |n| n * 10_u64.pow(digits))) {
+            let (_, report) = run([most].into_iter());
+            let axes = Axes::of(&report.tally.latency);
+            assert!((2..=7).contains(&axes.steps), "{} steps to {most}", axes.steps);
+            assert!(axes.steps * axes.step_us >= most.min(report.tally.latency.max()));
+        }
+    }
+}
