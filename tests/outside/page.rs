@@ -37,9 +37,9 @@ fn open(proxy: &Proxy) -> Browser {
     browser
 }
 
-/// 1. The page says that all is well, and its charts move. 2. A backend is killed: the page shows it
-///    as unhealthy, and says so first of all. 3. In all that time the console had no error, and
-///    nobody else was asked.
+/// 1. The page says that all is well, and its charts move. 2. A backend is killed: the page shows
+///    it as unhealthy, and says so first of all. 3. In all that time the console had no error,
+///    and nobody else was asked.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn a_killed_backend_is_shown_and_nobody_else_is_asked() {
@@ -118,8 +118,8 @@ const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 const LEFT: char = '\u{e012}';
 
-/// 1. Tab goes from the top to every control, the way past the charts first. 2. In a chart, the left
-///    arrow reads the second before. 3. The head of a column sorts the table.
+/// 1. Tab goes from the top to every control, the way past the charts first. 2. In a chart, the
+///    left arrow reads the second before. 3. The head of a column sorts the table.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn the_keyboard_reaches_and_uses_everything() {
