@@ -8,6 +8,8 @@ mod histograms;
 mod metrics;
 #[path = "stats/native.rs"]
 mod native;
+#[path = "stats/scrapes.rs"]
+mod scrapes;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -180,7 +180,7 @@ async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
 
 async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
     gather::gather(&app);
-    Json(stats::render(&app))
+    ([(header::CONTENT_TYPE, "application/json")], stats::render(&app))
 }
 
 async fn histograms_page(State(app): State<Arc<App>>) -> impl IntoResponse {

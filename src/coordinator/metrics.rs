@@ -6,7 +6,10 @@ mod native;
 mod pools;
 mod shards;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -16,7 +19,6 @@ use prometheus_client::{
 };
 
 use self::accept::Form;
-pub use self::latency::BOUNDS_US;
 use super::{
     App,
     stats::{self, Sums},
@@ -47,21 +49,22 @@ pub fn render(app: &Arc<App>, accept: &str) -> (&'static str, Vec<u8>) {
 /// The crate writes OpenMetrics. The classic format names a counter with its `_total` in HELP and
 /// TYPE too, and knows neither UNIT nor EOF.
 fn classic(page: &str) -> String {
-    let counters: Vec<&str> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
     let mut classic = String::with_capacity(page.len());
-    for line in page.lines() {
-        if line.starts_with("# UNIT ") || line == "# EOF" {
-            continue;
+    // No value of a label has a line break in it.
+    for family in page.strip_prefix("# HELP ").into_iter().flat_map(|p| p.split("\n# HELP ")) {
+        let (help, rest) = family.split_once("\n# TYPE ").unwrap_or((family, ""));
+        let (kind, samples) = rest.split_once('\n').unwrap_or((rest, ""));
+        let unit = samples.strip_prefix("# UNIT ").and_then(|unit| unit.split_once('\n'));
+        let samples = unit.map_or(samples, |(_, samples)| samples);
+        let total = if kind.ends_with(" counter") { "_total" } else { "" };
+        for (word, line) in [("HELP", help), ("TYPE", kind)] {
+            let (name, text) = line.split_once(' ').unwrap_or((line, ""));
+            let _ = writeln!(classic, "# {word} {name}{total} {text}");
         }
-        let head = ["# HELP ", "# TYPE "].into_iter().find_map(|word| {
-            let (name, rest) = line.strip_prefix(word)?.split_once(' ')?;
-            counters.contains(&name).then(|| format!("{word}{name}_total {rest}"))
-        });
-        classic += head.as_deref().unwrap_or(line);
-        classic.push('\n');
+        classic += samples.strip_suffix("# EOF\n").unwrap_or(samples);
+        if !classic.ends_with('\n') {
+            classic.push('\n');
+        }
     }
     classic
 }

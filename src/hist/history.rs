@@ -2,8 +2,11 @@
 //!
 //! Most buckets of a slot are empty, so a slot is the list of the others: a full histogram for each
 //! slot would be the whole memory of a large pool. Whoever owns a clock says when a slot closes.
+//! What is shown of it is worked out when it is asked for, and kept until it changes.
 
-use super::{Kind, Latency, Percentiles};
+use std::cell::OnceCell;
+
+use super::{Kind, Latency, Percentiles, Summary};
 
 /// Closed slots that are kept: with slots of ten seconds, a minute.
 const SLOTS: usize = 6;
@@ -27,16 +30,30 @@ pub struct History {
     open: Vec<Bucket>,
     /// The last one first.
     closed: [Box<[Bucket]>; SLOTS],
+    shown: Shown,
+}
+
+/// What was asked for and has not changed since.
+#[derive(Debug, Default)]
+struct Shown {
+    total: OnceCell<Summary>,
+    last_slot: OnceCell<Percentiles>,
+    last_slots: OnceCell<Percentiles>,
 }
 
 impl History {
     /// Nothing was recorded yet.
     pub fn new(kind: Kind) -> Self {
-        History { total: Latency::new(kind), open: Vec::new(), closed: Default::default() }
+        let (closed, shown) = Default::default();
+        History { total: Latency::new(kind), open: Vec::new(), closed, shown }
     }
 
     /// Adds everything in `recorded`, which has the same kind, to the total and to the open slot.
     pub fn add(&mut self, recorded: &Latency) {
+        if recorded.count() == 0 {
+            return;
+        }
+        self.shown.total.take();
         self.total.merge(recorded);
         for (us, count) in recorded.buckets() {
             let packed = pack(us);
@@ -55,6 +72,7 @@ impl History {
         self.closed[0] = self.open.as_slice().into();
         // Nothing is kept for a phase that falls silent.
         self.open = Vec::new();
+        (self.shown.last_slot, self.shown.last_slots) = Default::default();
     }
 
     /// Closes as many slots as have passed.
@@ -67,22 +85,31 @@ impl History {
         &self.total
     }
 
+    /// Everything since the start, as it is shown.
+    pub fn whole(&self) -> &Summary {
+        self.shown.total.get_or_init(|| self.total.summary())
+    }
+
     /// The last closed slot.
     pub fn last_slot(&self) -> Percentiles {
-        self.window(1)
+        *self.shown.last_slot.get_or_init(|| self.window(1))
     }
 
     /// All closed slots that are kept.
     pub fn last_slots(&self) -> Percentiles {
-        self.window(SLOTS)
+        *self.shown.last_slots.get_or_init(|| self.window(SLOTS))
     }
 
     fn window(&self, slots: usize) -> Percentiles {
-        let mut merged = Latency::<u64>::new(self.total.kind);
-        for bucket in self.closed[..slots].iter().flatten() {
-            merged.add(unpack(bucket.packed), u64::from(bucket.count));
-        }
-        merged.percentiles()
+        let mut buckets: Vec<Bucket> = self.closed[..slots].iter().flatten().copied().collect();
+        // The same bucket of two slots twice in a row is as good as one.
+        buckets.sort_unstable_by_key(|bucket| bucket.packed);
+        let count = |bucket: &Bucket| u64::from(bucket.count);
+        let all = buckets.iter().map(count).sum();
+        let unpacked = buckets.iter().map(|bucket| (unpack(bucket.packed), count(bucket)));
+        // Whatever is in a slot is in the total: where that has no buckets, no slot has any.
+        let like = self.total.values.as_ref();
+        like.map_or_else(Percentiles::default, |like| Summary::of(like, all, unpacked).percentiles)
     }
 
     /// Forgets everything.

@@ -169,7 +169,7 @@ pub fn latencies(
     let mut family = Latencies::new(e, "backend_latency", help, form)?;
     for row in rows(pools) {
         for (phase, latency) in gathered.kept.backends[row.slot].phases() {
-            family.put(&with(&row, "phase", phase), latency.total())?;
+            family.put(&with(&row, "phase", phase), latency)?;
         }
     }
     Ok(())

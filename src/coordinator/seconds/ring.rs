@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     bridge::{Direction, EndReason, Path},
-    coordinator::{metrics::BOUNDS_US, stats::Sums},
-    hist::{Latency, Percentiles},
+    coordinator::stats::Sums,
+    hist::{BOUNDS_US, Latency, Percentiles, Summary},
     limits::SECONDS_MAX,
 };
 
@@ -45,8 +45,9 @@ pub struct Spread {
 
 impl Spread {
     pub fn of(latency: &Latency<u64>) -> Self {
-        let Percentiles { count, p50_us, p99_us, p999_us, .. } = latency.percentiles();
-        let buckets = (0..).zip(latency.spread(&BOUNDS_US));
+        let Summary { percentiles, spread, .. } = latency.summary();
+        let Percentiles { count, p50_us, p99_us, p999_us, .. } = percentiles;
+        let buckets = (0..).zip(spread);
         let used = buckets.filter(|(_, count)| *count > 0);
         let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let heat = used.map(|(at, count)| (at, narrow(count))).collect();
