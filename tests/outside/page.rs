@@ -76,8 +76,31 @@ fn a_killed_backend_is_shown_and_nobody_else_is_asked() {
     });
 }
 
-/// 1. On a phone and on a screen nothing is wider than it, and what is used is there and in view.
-///    2. In the light and in the dark axe-core finds nothing serious.
+/// Waits until the page is that wide: then nothing is wider, and what is used is there and in view.
+fn fits(browser: &Browser, width: u32) {
+    browser.resize(width);
+    wait_until("charts of the new width", || {
+        let script = "const svg = document.querySelector('.plot svg');
+            return svg.viewBox.baseVal.width === svg.parentNode.clientWidth";
+        browser.run(script) == true
+    });
+    let page = browser.run("return document.scrollingElement.scrollWidth");
+    assert!(page.as_u64().unwrap() <= width.into(), "{page} at {width}");
+    let outside = browser.run(
+        "const used = document.querySelectorAll('input, button, .plot, h1, h2, #live, td');
+         const out = [...used].filter((one) => {
+           const { left, right, width, height } = one.getBoundingClientRect();
+           return left < 0 || right > innerWidth || width === 0 || height === 0;
+         });
+         return [used.length, ...out.map((one) => one.outerHTML)]",
+    );
+    let outside = outside.as_array().unwrap();
+    assert!(outside[0].as_u64() > Some(50), "{outside:?}");
+    assert_eq!(outside[1..], [""; 0], "at {width}");
+}
+
+/// 1. On a small phone, a phone, a tablet and a screen nothing is wider than it, and what is used
+///    is there and in view. 2. In the light and in the dark axe-core finds nothing serious.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn it_fits_a_phone_and_a_screen_and_everybody_can_use_it() {
@@ -86,26 +109,9 @@ fn it_fits_a_phone_and_a_screen_and_everybody_can_use_it() {
         let browser = open(&proxy);
         drop(a);
         browser.wait_text("#headline", |text| text.contains("Backend a is unhealthy"));
+        [320, 800].into_iter().for_each(|width| fits(&browser, width));
         for width in [390, 1440] {
-            browser.resize(width);
-            wait_until("charts of the new width", || {
-                let script = "const svg = document.querySelector('.plot svg');
-                    return svg.viewBox.baseVal.width === svg.parentNode.clientWidth";
-                browser.run(script) == true
-            });
-            let page = browser.run("return document.scrollingElement.scrollWidth");
-            assert!(page.as_u64().unwrap() <= width.into(), "{page} at {width}");
-            let outside = browser.run(
-                "const used = document.querySelectorAll('input, button, .plot, h1, h2, #live, td');
-                 const out = [...used].filter((one) => {
-                   const { left, right, width, height } = one.getBoundingClientRect();
-                   return left < 0 || right > innerWidth || width === 0 || height === 0;
-                 });
-                 return [used.length, ...out.map((one) => one.outerHTML)]",
-            );
-            let outside = outside.as_array().unwrap();
-            assert!(outside[0].as_u64() > Some(50), "{outside:?}");
-            assert_eq!(outside[1..], [""; 0], "at {width}");
+            fits(&browser, width);
             for scheme in ["light", "dark"] {
                 browser.prefer(scheme);
                 assert_eq!(browser.hard_to_use(), serde_json::json!([]), "{scheme} at {width}");

@@ -7,7 +7,7 @@ const PERIOD_HIDDEN_MS = 15_000;
 const PATIENCE_MS = 4000;
 
 const BACKENDS_SHOWN_MAX = 20;
-const EVENTS_SHOWN_MAX = 30;
+const EVENTS_SHOWN_MAX = 20;
 
 const past = new Past();
 let stats;
