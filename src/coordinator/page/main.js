@@ -41,6 +41,8 @@ const CHARTS = [
     size: 'small',
     title: 'Open connections',
     filled: true,
+    // Whole numbers have no ticks between them.
+    least: 4,
     format: count,
     series: [{ name: 'open', look: 'a', of: (row) => row.active }],
   },
