@@ -27,14 +27,14 @@ pub fn ratios<'a>(row: &'a Row, against: &'a Row) -> impl Iterator<Item = f64> +
 /// A table of the figures in `unit` and of the ratios to the row named `against`.
 pub fn print(rows: &[Row], unit: &str, against: &str) {
     println!(
-        "{:<18}{:>10}{:>19}   {:>10}{:>17}{:>8}",
+        "{:<24}{:>10}{:>19}   {:>10}{:>17}{:>8}",
         unit, "median", "quartiles", "ratio", "quartiles", "rounds"
     );
     let reference = rows.iter().find(|row| row.name == against);
     for row in rows {
         let good = row.rounds.iter().flatten().count();
         let Some([q1, median, q3]) = quartiles(row.rounds.iter().flatten().copied()) else {
-            println!("{:<18}      void in every round", row.name);
+            println!("{:<24}      void in every round", row.name);
             continue;
         };
         let ratio = reference.and_then(|against| quartiles(ratios(row, against)));
@@ -42,7 +42,7 @@ pub fn print(rows: &[Row], unit: &str, against: &str) {
             format!("{median:>10.3}{:>17}", format!("{q1:.3}-{q3:.3}"))
         });
         let spread = format!("{q1:.3}-{q3:.3}");
-        println!("{:<18}{median:>10.3}{spread:>19}   {ratio:<27}{good:>8}", row.name);
+        println!("{:<24}{median:>10.3}{spread:>19}   {ratio:<27}{good:>8}", row.name);
     }
     if reference.is_some() {
         println!("ratio: to {against}, round by round");
