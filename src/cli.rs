@@ -50,6 +50,8 @@ Example:
     Check(ConfigArg),
     /// Show the whole product with nothing installed
     Demo(crate::demo::Args),
+    /// Watch a running instance in the terminal
+    Top(crate::top::Args),
     /// Run a test server
     Backend(crate::backend::Args),
     /// Generate load and print its latency
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => crate::run::run(&args.config),
         Command::Check(args) => crate::run::check(&args.config),
         Command::Demo(args) => crate::demo::run(args),
+        Command::Top(args) => crate::top::run(args),
         Command::Backend(args) => crate::backend::run(args),
         Command::Bench(args) => crate::bench::run(args),
     }

@@ -37,7 +37,8 @@
 //!    server is told of its client; [`log`](mod@log) is where lines go, and [`access_log`] those of
 //!    connections.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
-//!    load generator), [`demo`] (all of it together), with [`child`] and [`args`] under them.
+//!    load generator), [`demo`] (all of it together), [`top`] (a view in the terminal), with
+//!    [`child`] and [`args`] under them.
 //!
 //! # What always holds
 //!
@@ -76,3 +77,4 @@ pub mod rt;
 pub mod run;
 pub mod shard;
 pub mod sock;
+pub mod top;

@@ -26,6 +26,8 @@ mod spread;
 mod start;
 #[path = "life/timeouts.rs"]
 mod timeouts;
+#[path = "life/top.rs"]
+mod top;
 
 use std::{
     io::Write,

@@ -25,5 +25,7 @@ mod programs;
 mod prometheus;
 #[path = "outside/python.rs"]
 mod python;
+#[path = "outside/top.rs"]
+mod top;
 #[path = "outside/traffic.rs"]
 mod traffic;

@@ -1,4 +1,5 @@
-//! Reading `/stats` of a running proxy: one small GET by hand, and the part of it that is shown.
+//! Reading `/stats` and `/stats/history` of a running proxy, for whoever shows them: one small GET
+//! by hand, and the part that is shown.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{args, bench::Percentiles};
 
@@ -15,21 +16,32 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is shown of `/stats`, by its names there.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Stats {
+    pub version: String,
+    pub uptime_s: u64,
+    pub state: String,
     pub driver: String,
+    pub connections_active: u64,
+    pub max_connections: u64,
     pub shards: Vec<Shard>,
     pub listeners: Vec<Listener>,
     pub pools: Vec<Pool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Shard {
+    pub id: usize,
+    pub connections_active: u64,
+    pub busy_ratio: f64,
     pub turn_max_us: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Listener {
     pub name: String,
@@ -37,20 +49,26 @@ pub struct Listener {
     pub accepted_total: u64,
     pub bytes_up_total: u64,
     pub bytes_down_total: u64,
+    pub bytes_copied_total: u64,
+    pub bytes_spliced_total: u64,
     pub ended_total: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Pool {
+    pub name: String,
     pub backends: Vec<Backend>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the contract and say it all")]
 pub struct Backend {
     pub name: String,
     pub state: String,
+    pub reason: String,
     pub connections_active: u64,
     pub connections_total: u64,
     pub latency: BTreeMap<String, Windows>,
@@ -67,23 +85,59 @@ pub struct Windows {
     pub total: Percentiles,
 }
 
-/// Reads `/stats` of the admin endpoint at `admin`.
-pub fn read(admin: SocketAddr) -> Result<Stats, String> {
-    let body = get(admin, "/stats").map_err(|error| {
-        format!("cannot read http://{admin}/stats: {} (is it running?)", args::cause(&error))
-    })?;
-    serde_json::from_str(&body)
-        .map_err(|error| format!("cannot read http://{admin}/stats: {error} (another version?)"))
+/// The last minutes second by second, in columns, newest last.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names are those of the page and say it all")]
+pub struct History {
+    pub span_ms: Vec<u64>,
+    pub accepted: Vec<u64>,
+    pub errors: Vec<u64>,
+    pub latency: BTreeMap<String, Percentile>,
 }
 
-/// The body of a page of the admin endpoint at `admin`.
+/// The percentiles of one phase, second by second.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names are those of the page and say it all")]
+pub struct Percentile {
+    pub p50_us: Vec<u64>,
+    pub p99_us: Vec<u64>,
+    pub p999_us: Vec<u64>,
+}
+
+/// Reads `/stats` of the admin endpoint at `admin`.
+pub fn read(admin: SocketAddr) -> Result<Stats, String> {
+    read_page(admin, None, "/stats")
+}
+
+/// Reads a page, with a token where the endpoint wants one.
+pub fn read_page<T: DeserializeOwned>(
+    admin: SocketAddr,
+    token: Option<&str>,
+    page: &str,
+) -> Result<T, String> {
+    let body = get_with(admin, token, page).map_err(|error| {
+        format!("cannot read http://{admin}{page}: {} (is it running?)", args::cause(&error))
+    })?;
+    serde_json::from_str(&body)
+        .map_err(|error| format!("cannot read http://{admin}{page}: {error} (another version?)"))
+}
+
+/// The body of a page.
 ///
 /// # Errors
-/// It cannot be reached, or answers with another status than 200.
-pub fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+/// It could not be read, or the answer was not 200.
+pub fn get(admin: SocketAddr, page: &str) -> io::Result<String> {
+    get_with(admin, None, page)
+}
+
+fn get_with(admin: SocketAddr, token: Option<&str>, page: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let headers = format!("Host: {admin}\r\n{}Connection: close\r\n", token.unwrap_or_default());
+    write!(stream, "GET {page} HTTP/1.0\r\n{headers}\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     body(&answer).map(str::to_owned).ok_or_else(|| {
