@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -118,7 +118,11 @@ pub fn read_page<T: DeserializeOwned>(
     page: &str,
 ) -> Result<T, String> {
     let body = get_with(admin, token, page).map_err(|error| {
-        format!("cannot read http://{admin}{page}: {} (is it running?)", args::cause(&error))
+        let way_out = match error.kind() {
+            ErrorKind::PermissionDenied => "show its token with --token-file FILE",
+            _ => "is it running?",
+        };
+        format!("cannot read http://{admin}{page}: {} ({way_out})", args::cause(&error))
     })?;
     serde_json::from_str(&body)
         .map_err(|error| format!("cannot read http://{admin}{page}: {error} (another version?)"))
@@ -140,16 +144,18 @@ fn get_with(admin: SocketAddr, token: Option<&str>, page: &str) -> io::Result<St
     write!(stream, "GET {page} HTTP/1.0\r\n{headers}\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    body(&answer).map(str::to_owned).ok_or_else(|| {
-        let status = answer.lines().next().unwrap_or_default().to_owned();
-        io::Error::other(format!("answered {status:?}"))
-    })
+    body(&answer).map(str::to_owned)
 }
 
-fn body(answer: &str) -> Option<&str> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?;
-    (status == "200").then_some(body)
+fn body(answer: &str) -> io::Result<&str> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let kind = match head.split(' ').nth(1) {
+        Some("200") => return Ok(body),
+        Some("401") => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Other,
+    };
+    let status = head.lines().next().unwrap_or_default();
+    Err(io::Error::new(kind, format!("answered {status:?}")))
 }
 
 #[cfg(test)]
@@ -172,8 +178,15 @@ mod tests {
 
     #[test]
     fn only_a_good_answer_has_a_body() {
-        assert_eq!(body("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Some("{}"));
-        assert_eq!(body("HTTP/1.0 404 Not Found\r\n\r\n{}"), None);
-        assert_eq!(body("nonsense"), None);
+        assert_eq!(body("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}").unwrap(), "{}");
+        for (answer, kind, said) in [
+            ("HTTP/1.0 404 Not Found\r\n\r\n{}", ErrorKind::Other, "HTTP/1.0 404 Not Found"),
+            ("HTTP/1.0 401 No\r\n\r\n", ErrorKind::PermissionDenied, "HTTP/1.0 401 No"),
+            ("nonsense", ErrorKind::Other, "nonsense"),
+            ("", ErrorKind::Other, ""),
+        ] {
+            let error = body(answer).unwrap_err();
+            assert_eq!((error.kind(), error.to_string()), (kind, format!("answered {said:?}")));
+        }
     }
 }

@@ -86,7 +86,7 @@ impl Kind {
 const AT_ONCE: u64 = 64;
 
 /// Sessions held at once.
-const HELD_AT_ONCE: u64 = 500;
+const HELD_AT_ONCE: u64 = 200;
 
 pub struct Clients {
     shared: Arc<Shared>,
@@ -158,6 +158,8 @@ impl Clients {
     pub fn hold(&self, count: u64) {
         self.shared.made.store(0, Relaxed);
         self.tasks(HELD_AT_ONCE, |shared, mut rng| async move {
+            // All at once would wait for each other, before the proxy knows of them.
+            tokio::time::sleep(Duration::from_millis(rng.u64(..500))).await;
             while shared.made.fetch_add(1, Relaxed) < count {
                 let time = Duration::from_micros(rng.u64(20_000..500_000));
                 shared.hold(time, &mut rng).await.unwrap();
