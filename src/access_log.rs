@@ -8,22 +8,32 @@ mod batch;
 mod line;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
-    os::{fd::AsFd, unix::fs::FileTypeExt},
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use time::OffsetDateTime;
+use tokio::sync::oneshot;
 
 use self::{batch::Batch, line::Line};
 use crate::{
     args::cause,
     bridge::{Bridge, RecordQueue},
-    config::{AccessLog, Config},
+    config::{self, Config},
+    limits::ACCESS_RECORDS_MAX,
 };
 
 /// How often records are taken; shards ring no bell, so that a connection costs them no call.
@@ -35,186 +45,221 @@ const SHARE: usize = 128;
 /// With more than this unwritten no record is taken: they wait where they are bounded.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// An access log that is open and not written to yet.
+/// A file, or the standard output, that lines are added to.
 #[derive(Debug)]
-pub struct Opened {
+struct Target {
     out: File,
     /// `None`: the standard output.
     path: Option<PathBuf>,
+    /// What waits to be written to it.
+    batch: Batch,
 }
 
-/// Opens what the configuration names; `None`: there is no access log.
-///
-/// # Errors
-/// It cannot be opened, as a sentence.
-pub fn open(wish: &AccessLog) -> Result<Option<Opened>, String> {
-    let (out, path) = match wish {
-        AccessLog::Off => return Ok(None),
-        AccessLog::Stdout => (io::stdout().as_fd().try_clone_to_owned().map(File::from), None),
-        AccessLog::File(path) => (append(path), Some(path.clone())),
-    };
-    let name = path.as_ref().map_or("stdout".into(), |path| path.display().to_string());
-    let sentence = |error| {
-        let way_out = "make its folder writable, or name another file in log.access";
-        format!("cannot open the access log {name}: {} ({way_out})", cause(&error))
-    };
-    Ok(Some(Opened { out: out.map_err(sentence)?, path }))
-}
-
-/// Opens a file to add lines to its end. One that does not end with a whole line gets an end first.
-fn append(path: &Path) -> io::Result<File> {
-    // open(2): a FIFO for writing alone waits for a reader.
-    let is_fifo = fs::metadata(path).is_ok_and(|is| is.file_type().is_fifo());
-    let mut out = OpenOptions::new().read(is_fifo).append(true).create(true).open(path)?;
-    if out.metadata()?.is_file() && !ends_whole(path) {
-        out.write_all(b"\n")?;
+impl Target {
+    /// Nothing is written yet: a disk that is full is no reason not to start.
+    fn file(path: &Path) -> io::Result<Target> {
+        let add_to = |read: bool| {
+            // Whoever connects to whom is not for everybody to read.
+            OpenOptions::new().read(read).append(true).create(true).mode(0o640).open(path)
+        };
+        // To look at its end, and because open(2) of a FIFO for writing alone waits for a reader.
+        let out = match add_to(true) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && path.is_file() => {
+                add_to(false)
+            }
+            out => out,
+        }?;
+        let batch = if ends_whole(&out) { Batch::default() } else { Batch::after_a_cut() };
+        Ok(Target { out, path: Some(path.to_owned()), batch })
     }
-    Ok(out)
+
+    fn stdout() -> io::Result<Target> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Target { out, path: None, batch: Batch::default() })
+    }
 }
 
-/// One that we may not read counts as whole.
-fn ends_whole(path: &Path) -> bool {
-    let last_byte = || -> io::Result<u8> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::End(-1))?;
-        let mut byte = [0];
-        io::Read::read_exact(&mut file, &mut byte)?;
-        Ok(byte[0])
-    };
-    last_byte().map_or(true, |byte| byte == b'\n')
+/// One that is no file, or that we may not read, counts as whole.
+fn ends_whole(file: &File) -> bool {
+    let last = file.metadata().ok().filter(|is| is.is_file()).map_or(0, |is| is.len());
+    let mut byte = [b'\n'];
+    last == 0 || file.read_exact_at(&mut byte, last - 1).is_err() || byte == [b'\n']
 }
 
-/// What the writing thread is asked for.
-enum Order {
-    Reopen,
-    Finish(tokio::sync::oneshot::Sender<()>),
-}
-
-/// The thread that writes.
+/// The access log, from the moment it is open.
 #[derive(Debug)]
-pub struct Writing(Sender<Order>);
+pub struct AccessLog {
+    /// Until the thread has it.
+    opened: Option<(Target, Receiver<Done>)>,
+    /// Asks for the end, and is told of it.
+    finish: Sender<Done>,
+    /// True exactly when the file is to be opened anew.
+    reopen: Arc<AtomicBool>,
+}
 
-impl Writing {
-    /// Starts it.
+type Done = oneshot::Sender<()>;
+
+impl AccessLog {
+    /// Opens what the configuration names; `None`: there is no access log.
     ///
     /// # Errors
-    /// The thread could not be made.
-    pub fn start(opened: Opened, config: &Config, bridge: &'static Bridge) -> io::Result<Writing> {
-        let (orders, taken) = mpsc::channel();
-        let writer = Writer {
-            opened,
-            config: config.clone(),
-            bridge,
-            batch: Batch::default(),
-            failing: false,
+    /// It cannot be opened, as a sentence.
+    pub fn open(wish: &config::AccessLog) -> Result<Option<AccessLog>, String> {
+        let (target, name) = match wish {
+            config::AccessLog::Off => return Ok(None),
+            config::AccessLog::Stdout => (Target::stdout(), "stdout".to_owned()),
+            config::AccessLog::File(path) => (Target::file(path), path.display().to_string()),
         };
-        let named = thread::Builder::new().name("ringway-access".into());
-        named.spawn(move || writer.run(&taken))?;
-        Ok(Writing(orders))
+        let target = target.map_err(|error| {
+            let way_out = "make it and its folder writable, or name another file in log.access";
+            format!("cannot open the access log {name}: {} ({way_out})", cause(&error))
+        })?;
+        let (finish, asked) = mpsc::channel();
+        Ok(Some(AccessLog { opened: Some((target, asked)), finish, reopen: Arc::default() }))
     }
 
-    /// Goes on in the file that has the name now.
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn start(&mut self, config: &Config, bridge: &'static Bridge) -> io::Result<()> {
+        let Some((target, asked)) = self.opened.take() else { return Ok(()) };
+        let (config, reopen) = (config.clone(), Arc::clone(&self.reopen));
+        let writer = Writer { target, config, bridge, reopen, failing: false };
+        let named = thread::Builder::new().name("ringway-access".into());
+        named.spawn(move || writer.run(&asked)).map(drop)
+    }
+
+    /// Goes on in the file that has the name now; before the start, once it has begun.
     pub fn reopen(&self) {
-        // It only ends after `finish`.
-        let _ = self.0.send(Order::Reopen);
+        self.reopen.store(true, Relaxed);
     }
 
     /// Ends once everything that was left is written or given up.
     pub async fn finish(self) {
-        let (done, finished) = tokio::sync::oneshot::channel();
-        let _ = self.0.send(Order::Finish(done));
+        let (done, finished) = oneshot::channel();
+        // The thread only ends after this.
+        let _ = self.finish.send(done);
         let _ = finished.await;
     }
 }
 
 struct Writer {
-    opened: Opened,
+    target: Target,
     config: Config,
     bridge: &'static Bridge,
-    batch: Batch,
-    /// True exactly when the last write failed, which is told once.
+    reopen: Arc<AtomicBool>,
+    /// True exactly when nothing was written since a write failed, which is told once.
     failing: bool,
 }
 
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrote {
+    All,
+    /// The rest waits until somebody reads: a pipe in the mode that says so.
+    Part,
+    /// The rest was given up.
+    Failed,
+}
+
 impl Writer {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, asked: &Receiver<Done>) {
         let mut pause = PERIOD;
         loop {
-            match orders.recv_timeout(pause) {
+            match asked.recv_timeout(pause) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Order::Reopen) => self.reopen(),
-                Ok(Order::Finish(done)) => {
+                Ok(done) => {
                     self.finish();
                     let _ = done.send(());
                     return;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            pause = if self.write_some() { Duration::ZERO } else { PERIOD };
+            if self.reopen.swap(false, Relaxed) {
+                self.reopen();
+            }
+            self.write_some();
+            pause = if self.is_behind() { Duration::ZERO } else { PERIOD };
         }
-    }
-
-    /// Writes a batch; true exactly when there is more to write now.
-    fn write_some(&mut self) -> bool {
-        if self.batch.len() < BATCH_BYTES {
-            self.fill();
-        }
-        self.flush() && self.queues().any(|records| !records.is_empty())
     }
 
     fn queues(&self) -> impl Iterator<Item = &'static RecordQueue> + use<> {
         self.bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref())
     }
 
-    /// Makes lines of what waits, a share of each shard.
-    fn fill(&mut self) {
+    /// Whether there is something to write now.
+    fn is_behind(&self) -> bool {
+        self.queues().any(|records| !records.is_empty())
+    }
+
+    /// Writes a batch, with a share of each shard in it.
+    fn write_some(&mut self) -> Wrote {
+        if self.target.batch.len() < BATCH_BYTES {
+            self.fill(SHARE);
+        }
+        self.flush()
+    }
+
+    /// Makes lines of what waits, of each shard at most so many.
+    fn fill(&mut self, most: usize) {
         let clocks = (Instant::now(), OffsetDateTime::now_utc());
         let format = self.config.log.format;
-        for record in self.queues().flat_map(|records| records.take_up_to(SHARE)) {
+        for record in self.queues().flat_map(|records| records.take_up_to(most)) {
             let line = Line::new(&record, &self.config, &self.bridge.plan, clocks);
-            line.write(format, self.batch.text());
+            line.write(format, self.target.batch.text());
         }
     }
 
-    /// False where the file takes nothing now: a pipe that nobody reads, in the mode that says so.
-    fn flush(&mut self) -> bool {
-        let (flushed, result) = self.batch.flush(&mut self.opened.out);
+    fn flush(&mut self) -> Wrote {
+        let Target { out, batch, .. } = &mut self.target;
+        let (flushed, result) = batch.flush(out);
         let board = &self.bridge.access_log;
         board.lines.add(flushed.written);
         board.lost.add(flushed.lost);
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) if !self.failing => {
-                tracing::warn!(
-                    error = cause(error),
-                    "the access log takes no lines; they are lost"
-                );
-                self.failing = true;
-            }
-            Ok(()) if self.failing => {
-                tracing::info!(lost = board.lost.get(), "the access log takes lines again");
-                self.failing = false;
-            }
-            Ok(()) | Err(_) => {}
+        if self.failing && flushed.written > 0 {
+            tracing::info!(lost = board.lost.get(), "the access log takes lines again");
+            self.failing = false;
         }
-        true
+        match result {
+            Ok(()) => Wrote::All,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait_writable(out);
+                Wrote::Part
+            }
+            Err(error) => {
+                if !self.failing {
+                    let error = cause(&error);
+                    tracing::warn!(error, "the access log takes no lines; they are lost");
+                }
+                self.failing = true;
+                Wrote::Failed
+            }
+        }
     }
 
     /// Writes or gives up everything that is left. The shards are done.
     fn finish(&mut self) {
-        while self.write_some() {}
-        self.bridge.access_log.lost.add(self.batch.abandon());
+        loop {
+            let wrote = self.write_some();
+            let over = wrote != Wrote::Part && !self.is_behind();
+            if over {
+                break;
+            }
+        }
+        self.bridge.access_log.lost.add(self.target.batch.abandon());
     }
 
     fn reopen(&mut self) {
-        // What was there before the signal belongs to the old file.
-        self.write_some();
-        let Some(path) = &self.opened.path else { return };
-        match append(path) {
-            Ok(out) => {
-                self.bridge.access_log.lost.add(self.batch.abandon());
-                self.opened.out = out;
+        // What was there before belongs to the old file.
+        self.fill(ACCESS_RECORDS_MAX);
+        self.flush();
+        let Some(path) = &self.target.path else { return };
+        match Target::file(path) {
+            Ok(target) => {
                 tracing::info!(path = %path.display(), "access log reopened");
+                let mut old = std::mem::replace(&mut self.target, target);
+                self.bridge.access_log.lost.add(old.batch.abandon());
             }
             Err(error) => {
                 let path = path.display();
@@ -222,4 +267,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// Waits until somebody has read, at most a [`PERIOD`].
+fn wait_writable(out: &File) {
+    let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(PERIOD.subsec_nanos()) };
+    // An error is the next write's to tell.
+    let _ = rustix::event::poll(&mut [PollFd::new(out, PollFlags::OUT)], Some(&limit));
 }

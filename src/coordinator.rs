@@ -40,7 +40,7 @@ pub use self::events::Events;
 use self::events::{Event, Serving};
 pub use self::pools::Pools;
 use crate::{
-    access_log::{Opened, Writing},
+    access_log::AccessLog,
     args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::Config,
@@ -68,7 +68,7 @@ pub struct Setup {
     /// The addresses each listener is bound to, in the order of the plan.
     pub bound: Vec<Vec<SocketAddr>>,
     /// The access log, if there is one.
-    pub access_log: Option<Opened>,
+    pub access_log: Option<AccessLog>,
     /// Counts log lines that were dropped.
     pub lost_lines: LostLines,
     /// Starts the shards, once it is known who is behind the names; the error is a sentence.
@@ -168,7 +168,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&app));
         tokio::select! {
             _ = waiting => {}
-            () = signals.stop_asked(None) => {
+            () = signals.stop_asked(setup.access_log.as_ref()) => {
                 app.phase("starting", "stopped", "stopped before it served");
                 return Ok(());
             }
@@ -176,11 +176,12 @@ pub fn run(setup: Setup) -> Result<(), String> {
         (setup.start_shards)()?;
         announce(&app, admin_address);
         // Not before: on stdout the first line is the one above.
-        let start = |opened| Writing::start(opened, &app.config, app.bridge);
-        let access_log = setup.access_log.map(start).transpose().map_err(|error| cause(&error))?;
+        let mut access_log = setup.access_log;
+        let start = |log: &mut AccessLog| log.start(&app.config, app.bridge);
+        access_log.as_mut().map_or(Ok(()), start).map_err(|error| cause(&error))?;
         signals.stop_asked(access_log.as_ref()).await;
         drain(&app, &mut signals, access_log.as_ref()).await;
-        finish(access_log).await;
+        finish(&app, access_log).await;
         Ok(())
     })
 }
@@ -210,7 +211,7 @@ fn announce(app: &App, admin: SocketAddr) {
 }
 
 /// Leave, drain, cut; a second signal goes straight to the cut.
-async fn drain(app: &App, signals: &mut signals::Signals, access_log: Option<&Writing>) {
+async fn drain(app: &App, signals: &mut signals::Signals, access_log: Option<&AccessLog>) {
     let runtime = &app.config.runtime;
     let (delay, timeout) = (runtime.drain_delay, runtime.drain_timeout);
     app.phase("running", "leaving", format!("a signal; still accepting for {delay:?}"));
@@ -237,11 +238,17 @@ async fn drain(app: &App, signals: &mut signals::Signals, access_log: Option<&Wr
 }
 
 /// Lets the access log be written to its end, as far as somebody takes it.
-async fn finish(access_log: Option<Writing>) {
+async fn finish(app: &App, access_log: Option<AccessLog>) {
     let Some(access_log) = access_log else { return };
-    if tokio::time::timeout(FINISH_MAX, access_log.finish()).await.is_err() {
-        tracing::warn!("nobody takes the rest of the access log; it is lost");
+    let taken = tokio::time::timeout(FINISH_MAX, access_log.finish()).await;
+    let ended: u64 = stats::all_sums(app).ended.iter().sum();
+    let written = app.bridge.access_log.lines.get();
+    let dropped = app.bridge.access_lines_dropped();
+    if taken.is_err() {
+        let left = ended.saturating_sub(written + dropped);
+        tracing::warn!(left, "nobody takes the rest of the access log; these lines are lost");
     }
+    tracing::info!(written, dropped, "the end of the access log");
 }
 
 async fn until_drained(app: &App) {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    access_log,
+    access_log::AccessLog,
     args::cause,
     bridge::{Bridge, Gates, Plan, Seat},
     config::{self, Config, Driver as DriverWish},
@@ -80,7 +80,7 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let in_file = |problem| format!("{}: {problem}", config.path.display());
     let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
     let driver = rt::choose(wish(config.runtime.driver))?;
-    let access_log = access_log::open(&config.log.access)?;
+    let access_log = AccessLog::open(&config.log.access)?;
     let admin = coordinator::bind_admin(config.admin.listen)?;
     let sockets = bind(&config, limits.shards)?;
     warn_without_pipes(&config, &limits);

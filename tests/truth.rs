@@ -2,7 +2,8 @@
 //! the access log say of them, to the last one.
 //!
 //! `RINGWAY_TRUTH=1000000 cargo test --release --test truth -- --nocapture` makes that many
-//! connections for each driver, and compares percentiles of held sessions too.
+//! connections for each driver; with `RINGWAY_TRUTH_TIMES=1` it compares percentiles of held
+//! sessions too, which wants a quiet machine.
 
 #[path = "truth/accounts.rs"]
 mod accounts;
@@ -29,8 +30,12 @@ const HELD: u64 = 20_000;
 /// Connections that are open when the process is told to end.
 const DRAINED: u64 = 50;
 
-fn wanted() -> Option<u64> {
-    std::env::var("RINGWAY_TRUTH").ok().map(|count| count.parse().unwrap())
+fn connections() -> u64 {
+    std::env::var("RINGWAY_TRUTH").map_or(CONNECTIONS, |count| count.parse().unwrap())
+}
+
+fn times_are_wanted() -> bool {
+    std::env::var_os("RINGWAY_TRUTH_TIMES").is_some()
 }
 
 /// Peers that are not there, each in its way.
@@ -96,9 +101,9 @@ fn every_account_says_the_same() {
         let drained = http::patch(proxy.admin, "/pools/nobody/backends/a", r#"{"state":"drain"}"#);
         assert_eq!(drained.status, 200);
         let clients = Clients::new(&proxy);
-        clients.run(wanted().unwrap_or(CONNECTIONS));
+        clients.run(connections());
         clients.without_descriptors(&proxy, 5);
-        if wanted().is_some() {
+        if times_are_wanted() {
             clients.hold(HELD);
         }
         compare(&proxy, &log, &servers, &clients);
@@ -148,7 +153,7 @@ fn compare(proxy: &Proxy, log: &Path, servers: &Servers, clients: &Clients) {
         backends.map(|backend| backend["connections_total"].as_u64().unwrap()).collect();
     assert_eq!(established, servers.accepted(), "connections by backend");
     eprintln!("{total} connections, {moved} bytes: {ends:?}");
-    if wanted().is_some() {
+    if times_are_wanted() {
         clients.compare_held(proxy);
     }
 }

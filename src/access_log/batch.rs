@@ -8,6 +8,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// True exactly when the last byte that was written did not end a line.
     cut: bool,
+    /// True exactly while the first end of a line in `bytes` is that of a line that is not ours.
+    foreign: bool,
 }
 
 /// What became of the lines of a batch.
@@ -20,6 +22,11 @@ pub struct Flushed {
 }
 
 impl Batch {
+    /// For a file whose last line has no end: that one gets its end before anything else.
+    pub fn after_a_cut() -> Batch {
+        Batch { bytes: b"\n".to_vec(), cut: true, foreign: true }
+    }
+
     /// Where whole lines are added.
     pub fn text(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -57,18 +64,21 @@ impl Batch {
 
     /// Gives up everything, a line that has begun too: it goes on in no other file.
     pub fn abandon(&mut self) -> u64 {
-        let lost = lines(&self.bytes);
+        let lost = lines(&self.bytes) - u64::from(self.foreign);
         *self = Batch::default();
         lost
     }
 
     /// Takes what was written out of the batch; gives the lines that ended in it.
     fn forget(&mut self, sent: usize) -> u64 {
-        let written = lines(&self.bytes[..sent]);
+        let mut written = lines(&self.bytes[..sent]);
         if let Some(last) = self.bytes[..sent].last() {
             self.cut = *last != b'\n';
         }
         self.bytes.drain(..sent);
+        if written > 0 && std::mem::take(&mut self.foreign) {
+            written -= 1;
+        }
         written
     }
 
@@ -176,6 +186,20 @@ mod tests {
         let (flushed, _) = batch.flush(&mut Disk { text: &mut text, answers: &mut answers });
         assert_eq!(flushed, Flushed { written: 2, lost: 0 });
         assert_eq!(text, b"one\ntwo\nfour\n");
+    }
+
+    #[test]
+    fn a_line_that_is_not_ours_gets_its_end_and_is_not_counted() {
+        let (mut batch, mut text) = (Batch::after_a_cut(), b"cut".to_vec());
+        batch.text().extend(b"one\n");
+        let mut answers = vec![Answer::Full];
+        let (flushed, _) = batch.flush(&mut Disk { text: &mut text, answers: &mut answers });
+        assert_eq!(flushed, Flushed { written: 0, lost: 1 });
+        batch.text().extend(b"two\n");
+        let (flushed, _) = batch.flush(&mut Disk { text: &mut text, answers: &mut answers });
+        assert_eq!(flushed, Flushed { written: 1, lost: 0 });
+        assert_eq!(text, b"cut\ntwo\n");
+        assert_eq!(Batch::after_a_cut().abandon(), 0);
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
             connect: Some(us(250)),
             first_byte: Some(us(900)),
             session: us(20_000),
-            ..ConnRecord::refused(arrival, EndReason::ClientFin)
+            ..ConnRecord::new(arrival, EndReason::ClientFin)
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_did_not_happen_is_absent() {
-        let refused = ConnRecord::refused(record(clocks().2).arrival, EndReason::Denied);
+        let refused = ConnRecord::new(record(clocks().2).arrival, EndReason::Denied);
         let text = written(&ConnRecord { session: Duration::ZERO, ..refused }, LogFormat::Text);
         let end = "pool=web backend=- server=- attempts=0 bytes_up=0 bytes_down=0 \
                    bytes_spliced=0 connect_us=- first_byte_us=- session_us=0 end=denied path=-\n";

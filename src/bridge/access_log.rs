@@ -33,8 +33,8 @@ pub struct ConnRecord {
 const _: () = assert!(size_of::<ConnRecord>() <= 192);
 
 impl ConnRecord {
-    /// One that was closed as soon as it was accepted.
-    pub fn refused(arrival: Arrival, end: EndReason) -> ConnRecord {
+    /// One of which nothing is known but where it came from and why it ended.
+    pub fn new(arrival: Arrival, end: EndReason) -> ConnRecord {
         ConnRecord {
             arrival,
             end,
@@ -44,7 +44,7 @@ impl ConnRecord {
             bytes_spliced: 0,
             connect: None,
             first_byte: None,
-            session: arrival.at.elapsed(),
+            session: Duration::ZERO,
         }
     }
 }

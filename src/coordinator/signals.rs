@@ -5,7 +5,7 @@ use std::io;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::access_log::Writing;
+use crate::access_log::AccessLog;
 
 /// The signals the process follows.
 pub struct Signals {
@@ -37,7 +37,7 @@ impl Signals {
 
     /// Waits until somebody asks us to stop. Meanwhile logs are reopened when asked; signals whose
     /// work is not built yet are logged.
-    pub async fn stop_asked(&mut self, access_log: Option<&Writing>) {
+    pub async fn stop_asked(&mut self, access_log: Option<&AccessLog>) {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return,

@@ -94,8 +94,8 @@ impl Socket {
         poll_fn(|cx| {
             if !over && deadline.as_mut().poll(cx).is_ready() {
                 over = true;
-                // A shard that could not run sees the deadline first, and an answer that came in
-                // time after it.
+                // A shard that could not run sees the deadline before an answer that is there: it
+                // counts, since nobody can tell any more whether it came in time.
                 late = !sock::is_decided(self);
                 if late {
                     // Ends the wait below; dropping it would keep the descriptor open on the ring.

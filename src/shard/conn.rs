@@ -175,7 +175,7 @@ impl Conn {
         }
     }
 
-    /// What is known of it, should it end now for `end`.
+    /// What is known of it, should it end for `end`; its session is not over yet.
     pub fn record(&self, end: EndReason, served: bool) -> ConnRecord {
         let since = |at: Instant| at - self.arrival.at;
         ConnRecord {
@@ -185,7 +185,7 @@ impl Conn {
             bytes_spliced: self.bytes_spliced.get(),
             connect: served.then(|| since(self.established_at.get())),
             first_byte: self.answered_at.get().map(since),
-            ..ConnRecord::refused(self.arrival, end)
+            ..ConnRecord::new(self.arrival, end)
         }
     }
 

@@ -63,7 +63,8 @@ pub fn refused(shard: &Shard, arrival: Arrival, refusal: Refusal) {
     let board = &shard.board().listeners[arrival.listener];
     board.refused(refusal).add(1);
     board.ended(refusal.end_reason()).add(1);
-    log(shard, ConnRecord::refused(arrival, refusal.end_reason()));
+    let record = ConnRecord::new(arrival, refusal.end_reason());
+    log(shard, ConnRecord { session: arrival.at.elapsed(), ..record });
 }
 
 /// Leaves a connection's record for the access log, if there is one.

@@ -1,21 +1,29 @@
 //! The access log: one line for each connection, whatever becomes of it, and whatever becomes of
 //! the line.
 
+#[path = "access_log/rotation.rs"]
+mod rotation;
+#[path = "access_log/trouble.rs"]
+mod trouble;
+
 use std::{
     fs::{self, OpenOptions},
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr},
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, Ipv4Addr, TcpStream},
     path::PathBuf,
+    process::{Command, Stdio},
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode},
-    process::{Resource, Rlimit, Signal},
+    fs::{CWD, FileType, Mode, OFlags},
+    pipe::PipeFlags,
+    process::{Pid, Resource, Rlimit, Signal, kill_process},
 };
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Config, End, Folder, Proxy, Refusing, Server, Stats, each_driver, peer, proxy::run_to_end,
+    Config, End, Folder, FreePort, Proxy, Refusing, Server, Stats, each_driver, http, peer,
+    proxy::{BINARY, run_to_end, run_to_end_while},
     wait_for, wait_until,
 };
 
@@ -165,132 +173,6 @@ fn connections_that_were_not_served_have_lines_too() {
     });
 }
 
-/// 1. Clients come all the time. 2. Again and again the file is renamed, and the process is told.
-///    3. Each connection has one whole line in exactly one of the files.
-#[test]
-fn a_renamed_file_is_left_and_a_new_one_begun() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        let proxy = logged.config.clone().shards(2).backend(server.address).start();
-        let renamed = |round: usize| logged.folder.path().join(format!("access.log.{round}"));
-        let mut clients: Vec<String> = Vec::new();
-        for round in 0..5 {
-            clients.extend((0..20).map(|_| talk(&proxy)));
-            fs::rename(&logged.file, renamed(round)).unwrap();
-            proxy.signal(Signal::USR1);
-            wait_until("a new file", || logged.file.exists());
-        }
-        clients.extend((0..20).map(|_| talk(&proxy)));
-        wait_accounted(&proxy);
-        let mut text: String = (0..5).map(|r| fs::read_to_string(renamed(r)).unwrap()).collect();
-        text += &logged.text();
-        let mut logged: Vec<&str> = text.lines().map(|line| field(line, "client")).collect();
-        clients.sort_unstable();
-        logged.sort_unstable();
-        assert_eq!(logged, clients);
-    });
-}
-
-/// 1. The folder is gone when the process is told to reopen. 2. It says so and goes on in the old
-///    file.
-#[test]
-fn a_file_that_cannot_be_reopened_is_gone_on_with() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        let proxy = logged.config.clone().backend(server.address).start();
-        let mut open = fs::File::open(&logged.file).unwrap();
-        fs::remove_dir_all(logged.folder.path()).unwrap();
-        proxy.signal(Signal::USR1);
-        wait_until("a word of it", || proxy.stderr().contains("cannot reopen"));
-        let client = talk(&proxy);
-        wait_until("its line in the old file", || {
-            let mut text = String::new();
-            open.read_to_string(&mut text).unwrap();
-            text.contains(&format!("client={client} "))
-        });
-    });
-}
-
-/// 1. The log is a pipe that somebody has open and nobody reads. 2. More clients come than fit the
-///    pipe and the queue: all are treated as ever, and lines are dropped, counted, told as an
-///    event. 3. The reader reads: what was kept comes whole, and each connection is accounted for.
-#[test]
-fn a_log_that_nobody_reads_costs_lines_and_no_client() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        rustix::fs::mknodat(CWD, &logged.file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let config = logged.config.clone().backend(server.address);
-        let proxy = config.listener("deny = [\"127.0.0.9\"]").start();
-        let mut reader = OpenOptions::new().read(true).write(true).open(&logged.file).unwrap();
-        wait_for("dropped lines", || {
-            for _ in 0..500 {
-                peer::kept_out(KEPT_OUT, proxy.edge[0]);
-            }
-            (dropped(&proxy.stats()) > 0).then_some(())
-        });
-        talk(&proxy);
-        wait_until("the event", || {
-            let events = proxy.get("/stats/events").json();
-            let mut events = events["events"].as_array().unwrap().iter();
-            events.any(|e| {
-                (&e["kind"], &e["limit"]) == (&"limit_reached".into(), &"access_log".into())
-            })
-        });
-        let reading = std::thread::spawn(move || {
-            let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);
-            while !text.ends_with(b" path=THE-END\n") {
-                let n = reader.read(&mut part).unwrap();
-                text.extend_from_slice(&part[..n]);
-            }
-            String::from_utf8(text).unwrap()
-        });
-        let stats = wait_accounted(&proxy);
-        assert!(written(&stats) > 16_384, "{}", stats.without_latency());
-        let mut end = OpenOptions::new().append(true).open(&logged.file).unwrap();
-        end.write_all(b"last path=THE-END\n").unwrap();
-        let text = reading.join().unwrap();
-        let whole = |line: &&str| line.starts_with("time=") && line.contains(" path=");
-        assert_eq!(text.lines().filter(whole).count() as u64, written(&stats));
-        assert_eq!(text.lines().count() as u64, written(&stats) + 1);
-    });
-}
-
-/// 1. The disk is full in the middle of a line (a limit of the file's size does the same to us). 2.
-///    Clients are served; their lines are lost and counted, and the log says so once. 3. There is
-///    room again: lines come, and none of them is glued to the one that was cut.
-#[test]
-fn a_full_disk_costs_lines_and_no_client() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        let proxy = logged.config.clone().backend(server.address).start();
-        let size_limit = |most: Option<u64>| {
-            let limit = Rlimit { current: most, maximum: None };
-            rustix::process::prlimit(Some(proxy.pid()), Resource::Fsize, limit).unwrap();
-        };
-        talk(&proxy);
-        let first = logged.wait_lines(1)[0].len() as u64;
-        size_limit(Some(first + 100));
-        (0..10).for_each(|_| drop(talk(&proxy)));
-        proxy.wait_stats("nine lines lost", |s| dropped(s) == 9);
-        assert_eq!(fs::metadata(&logged.file).unwrap().len(), first + 100);
-        size_limit(None);
-        (0..10).for_each(|_| drop(talk(&proxy)));
-        let stats = wait_accounted(&proxy);
-        assert_eq!((written(&stats), dropped(&stats)), (12, 9));
-        let lines = logged.wait_lines(12);
-        let whole = |line: &String| line.starts_with("time=") && field(line, "path") == "copied";
-        assert!(lines.len() == 12 && lines.iter().all(whole), "{lines:?}");
-        wait_until("the log tells the end of it", || {
-            proxy.stderr().contains("the access log takes lines again")
-        });
-        assert_eq!(proxy.stderr().matches("the access log takes no lines").count(), 1);
-    });
-}
-
 /// 1. Clients are served, and the process is stopped at once. 2. Nothing is missing from the log.
 #[test]
 fn the_last_lines_are_written_before_the_end() {
@@ -304,29 +186,6 @@ fn the_last_lines_are_written_before_the_end() {
         let text = logged.text();
         let told = |client: &&String| text.contains(&format!("\"client\":\"{client}\""));
         assert_eq!(clients.iter().filter(told).count(), clients.len());
-    });
-}
-
-/// 1. Nobody reads the log, and the process is stopped. 2. It ends, and says what is lost.
-#[test]
-fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        rustix::fs::mknodat(CWD, &logged.file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let config = logged.config.clone().backend(server.address);
-        let mut proxy = config.listener("deny = [\"127.0.0.9\"]").start();
-        // Until the pipe is full: a line waits in the thread that writes.
-        wait_for("records that wait", || {
-            for _ in 0..100 {
-                peer::kept_out(KEPT_OUT, proxy.edge[0]);
-            }
-            let stats = proxy.stats();
-            (stats.ended_in_all() > written(&stats) + 1000).then_some(())
-        });
-        proxy.signal(Signal::TERM);
-        assert_eq!(proxy.wait_exit().code(), Some(0));
-        assert!(proxy.last_words().contains("nobody takes the rest of the access log"));
     });
 }
 
@@ -347,21 +206,6 @@ fn on_stdout_lines_follow_the_ready_line() {
     });
 }
 
-/// 1. The file ends in the middle of a line, as a crash leaves it. 2. The first new line is a line.
-#[test]
-fn a_file_that_was_cut_gets_an_end_first() {
-    each_driver(|driver| {
-        let server = polite();
-        let logged = Logged::new(driver, "text");
-        fs::write(&logged.file, "time=2026 listener=ed").unwrap();
-        let proxy = logged.config.clone().backend(server.address).start();
-        talk(&proxy);
-        let lines = logged.wait_lines(2);
-        assert_eq!(lines[0], "time=2026 listener=ed");
-        assert_eq!(field(&lines[1], "listener"), "edge");
-    });
-}
-
 /// 1. The folder does not exist: the process does not start, and says what to do. 2. `/config` and
 ///    `/stats` know a log that is there.
 #[test]
@@ -375,8 +219,8 @@ fn a_log_that_cannot_be_opened_is_said_before_anything_is_served() {
         let (code, stdout, stderr) = run_to_end(&config.text());
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         let sentence = format!(
-            "ringway: cannot open the access log {}: no such file or directory (make its folder \
-             writable, or name another file in log.access)\n",
+            "ringway: cannot open the access log {}: no such file or directory (make it and its \
+             folder writable, or name another file in log.access)\n",
             file.display()
         );
         assert_eq!(stderr, sentence);
