@@ -54,6 +54,7 @@ fn a_backend_that_fails_its_clients_is_ejected_for_a_while() {
             asks(&proxy);
             eject(2)(&proxy.stats())
         });
+        wait_until("both in the log", || proxy.stderr().contains("out for 2s"));
         let log = proxy.stderr();
         assert_eq!(log.matches("out for 1s").count(), 1, "{log}");
         assert_eq!(log.matches("out for 2s").count(), 1, "{log}");
@@ -107,7 +108,8 @@ fn with_too_few_healthy_backends_all_are_used_loudly() {
         assert_eq!(warning, "pool web is in panic: 1 of 3 backends healthy, all are used");
         assert!(proxy.get("/metrics").body.contains("ringway_pool_panic{pool=\"web\"} 1"));
         (0..50).for_each(|_| assert_eq!(ask_who(&proxy), 'c'));
-        assert!(proxy.stderr().contains("panic: too few healthy backends"), "{}", proxy.stderr());
+        let words = "panic: too few healthy backends";
+        wait_until("panic in the log", || proxy.stderr().contains(words));
         let back = Server::at(one.address, |mut stream| {
             let _ = stream.write_all(b"a");
             let _ = stream.read(&mut [0]);

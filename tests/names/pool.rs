@@ -111,6 +111,7 @@ fn a_name_server_that_fails_changes_nothing() {
         }
         dns.now(hosts(&[1]));
         proxy.wait_stats("it is looked up again", |s| name(s, "state") == "ok");
+        wait_until("a word of it", || proxy.stderr().contains("looked up again"));
         let log = proxy.stderr();
         assert_eq!(log.matches("looked up again").count(), 1, "{log}");
         assert!(log.contains("cannot look it up: what was known stays"), "{log}");

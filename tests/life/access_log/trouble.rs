@@ -136,6 +136,7 @@ fn a_log_that_never_works_is_told_once() {
             proxy.wait_stats("a lost line", |s| dropped(s) == count);
         }
         assert_eq!(written(&proxy.stats()), 0);
+        wait_until("a word of it", || proxy.stderr().contains("the access log takes no lines"));
         let log = proxy.stderr();
         assert_eq!(log.matches("the access log takes no lines").count(), 1, "{log}");
         assert!(!log.contains("takes lines again"), "{log}");
