@@ -7,7 +7,9 @@
 //! | pipes of a shard | the direction copies, counted in `pipes_dry_total` |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
-//! | admin connections | the next one waits in the listen queue |
+//! | admin connections | the next ones get a place for probes only |
+//! | admin connections for probes | the next one waits in the listen queue, a moment |
+//! | pages of the admin endpoint in memory | the next one waits, then is told so |
 //! | health checks at once | the next one waits |
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
@@ -31,8 +33,16 @@ pub const FDS_PER_PIPE: u64 = 2;
 /// servers, spare descriptors.
 pub const FDS_RESERVED: u64 = 256;
 
-/// Requests to the admin endpoint that are served at once.
+/// Connections to the admin endpoint that may ask for anything.
 pub const ADMIN_CONNS_MAX: usize = 64;
+
+/// Further ones, which may ask for `/health` and `/ready` only: whoever is asked whether we live
+/// answers, however many others ask or do not read their answers.
+pub const PROBE_CONNS_MAX: usize = 8;
+
+/// Pages of the admin endpoint in memory at once, those that are not read included: 46 MB with a
+/// thousand backends, whose `/metrics` has 5.7 MB.
+pub const ADMIN_PAGES_MAX: usize = 8;
 
 /// Health checks that run at once.
 pub const CHECKS_AT_ONCE_MAX: usize = 64;
@@ -77,7 +87,8 @@ pub const HANDED_WAITING_MAX: usize = ACCEPTS_PER_TURN;
 pub const SWEEP_PER_TURN: usize = 1024;
 
 const _: () = assert!(
-    FDS_RESERVED as usize >= ADMIN_CONNS_MAX + CHECKS_AT_ONCE_MAX + QUESTIONS_AT_ONCE_MAX + 64
+    FDS_RESERVED as usize
+        >= ADMIN_CONNS_MAX + PROBE_CONNS_MAX + CHECKS_AT_ONCE_MAX + QUESTIONS_AT_ONCE_MAX + 64
 );
 
 const PAGE: u64 = 4096;

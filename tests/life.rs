@@ -8,6 +8,8 @@ mod access;
 mod access_log;
 #[path = "life/admin.rs"]
 mod admin;
+#[path = "life/admin_bounds.rs"]
+mod admin_bounds;
 #[path = "life/drain.rs"]
 mod drain;
 #[path = "life/events.rs"]

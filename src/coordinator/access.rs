@@ -48,6 +48,11 @@ pub fn changes(method: &Method) -> bool {
     ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
+/// Whether it is what load balancers and orchestrators ask.
+pub fn is_probe(method: &Method, path: &str) -> bool {
+    [Method::GET, Method::HEAD].contains(method) && ["/health", "/ready"].contains(&path)
+}
+
 /// Whether the request may be answered.
 ///
 /// # Errors
@@ -60,8 +65,7 @@ pub fn judge(asked: &Asked<'_>, token: Option<&Token>) -> Result<(), Refusal> {
     let offered = asked.authorization.and_then(bearer);
     let known = token.is_some_and(|token| offered.is_some_and(|offered| token.is(offered)));
     // Probes of a load balancer or an orchestrator have no token.
-    let reads = [Method::GET, Method::HEAD].contains(asked.method);
-    let open = reads && ["/health", "/ready"].contains(&asked.path);
+    let open = is_probe(asked.method, asked.path);
     if token.is_some() && !known && (changes || !here && !open) {
         return Err(Refusal::Token(needs_token(asked, offered.is_some())));
     }

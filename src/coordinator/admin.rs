@@ -1,5 +1,11 @@
 //! The admin endpoint: `/`, `/stats`, `/stats/events`, `/stats/history`, `/histograms`, `/metrics`,
 //! `/health`, `/ready`, `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
+//!
+//! Whoever asks cannot hold more than is bounded: `places` bounds connections and pages, `patience`
+//! how long an answer may take to be taken.
+
+mod patience;
+mod places;
 
 use std::{
     io,
@@ -11,7 +17,7 @@ use std::{
 use axum::{
     Extension, Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, Method, StatusCode, Uri, Version, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, patch},
@@ -21,12 +27,14 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustix::net::sockopt;
 use serde_json::json;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 
+use self::{
+    patience::Patient,
+    places::{Client, Places},
+};
 use super::{
     App,
     access::{self, Asked, Refusal},
@@ -37,7 +45,6 @@ use super::{
 use crate::{
     args::cause,
     bridge::{Phase, ShardState},
-    limits::ADMIN_CONNS_MAX,
 };
 
 /// How long a request's head may take.
@@ -47,8 +54,8 @@ const HEADER_MAX: Duration = Duration::from_secs(5);
 /// few places.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
-/// How long a connection may last; scrapers that keep theirs open come back.
-const CONNECTION_MAX: Duration = Duration::from_secs(600);
+/// What the kernel may hold of an answer that is not read, and doubles; its own bound is megabytes.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// After an accept that failed (no descriptor left).
 const PAUSE: Duration = Duration::from_millis(50);
@@ -59,7 +66,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A sentence that names the address, the cause and the way out.
 pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
     let bound = net::TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        // Connections inherit it.
+        .and_then(|listener| {
+            Ok(sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER).map(|()| listener)?)
+        });
     bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -74,29 +85,33 @@ pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
 /// Serves for ever, a bounded number of connections at a time.
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let router = Router::new()
-        .route("/", get(page::page))
         .route("/stats", get(stats_page))
         .route("/stats/events", get(events::page))
         .route("/stats/history", get(seconds::page))
         .route("/histograms", get(histograms_page))
         .route("/metrics", get(metrics_page))
+        .route("/config", get(config_page))
+        .route_layer(middleware::from_fn_with_state(places::room(), places::hold))
+        // Those below are small, or there once for all.
+        .route("/", get(page::page))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready_page))
-        .route("/config", get(config_page))
         .route("/pools/{pool}/backends/{backend}", patch(operator::change_backend))
         .layer(DefaultBodyLimit::max(operator::BODY_MAX))
         .fallback(no_page)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app);
-    let places = Arc::new(Semaphore::new(ADMIN_CONNS_MAX));
+    let places = Places::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let place = places.one().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let router = router.clone().layer(Extension(peer));
+                let place = places.seat(place);
+                let client = Client { peer, probes_only: place.probes_only() };
+                let router = router.clone().layer(Extension(client));
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(CONNECTION_MAX, one(router, stream)).await;
+                    let _ = tokio::time::timeout(place.lasts(), one(router, stream)).await;
                     drop(place);
                 });
             }
@@ -110,7 +125,7 @@ async fn one(router: Router, stream: TcpStream) {
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router))
         .await;
 }
 
@@ -118,12 +133,16 @@ async fn one(router: Router, stream: TcpStream) {
 /// came of it.
 async fn guard(
     State(app): State<Arc<App>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Response {
+    let Client { peer, probes_only } = client;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = match judge(&app, peer, &request) {
+    let mut answer = match judge(&app, peer, &request) {
+        Ok(()) if probes_only && !access::is_probe(&method, &path) => {
+            places::for_probes(&method, &path)
+        }
         Ok(()) => match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => too_slow(&method, &path),
@@ -135,6 +154,9 @@ async fn guard(
             (StatusCode::UNAUTHORIZED, challenge, sentence).into_response()
         }
     };
+    if probes_only {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if access::changes(&method) {
         let status = answer.status().as_u16();
         tracing::info!(%peer, %method, path, status, "change asked for");
