@@ -58,9 +58,17 @@ impl Picture {
     /// The same sentence.
     pub fn draw(mut self, plan: &Plan, report: &Report) -> Result<(), String> {
         let text = svg(plan, report);
-        let written = self.file.set_len(0).and_then(|()| self.file.rewind());
-        let written = written.and_then(|()| self.file.write_all(text.as_bytes()));
+        let written = self.empty().and_then(|()| self.file.write_all(text.as_bytes()));
         written.map_err(|error| cannot_write(&self.path, &error))
+    }
+
+    /// A pipe or a terminal has nothing to empty, and refuses.
+    fn empty(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+        }
+        Ok(())
     }
 }
 
@@ -123,9 +131,11 @@ impl Axes {
         Axes { count, nines, step_us, steps: most.div_ceil(step_us) }
     }
 
-    /// The last operation has no nines to be beyond: it stands where one of all is left.
+    /// The last operation has no nines to be beyond: it stands where one of all is left. Those that
+    /// are beyond the axis stand at its end.
     fn x(&self, quantile: f64) -> f64 {
         let nines = -(1.0 - quantile).max(1.0 / self.count).log10();
+        let nines = nines.min(f64::from(self.nines));
         LEFT + (RIGHT - LEFT) * nines / f64::from(self.nines)
     }
 
@@ -215,6 +225,22 @@ mod tests {
         let drawn = svg(&plan, &report);
         assert!(drawn.contains("0 operations") && !drawn.contains("NaN"), "{drawn}");
         assert!(drawn.contains(r#"d="M84 420.0"/>"#), "{drawn}");
+    }
+
+    #[test]
+    fn more_operations_than_the_axis_has_nines_stay_in_the_picture() {
+        let (_, mut report) = run(std::iter::empty());
+        for (us, count) in [(100, 99_999_990), (200, 9), (300, 1)] {
+            report.tally.latency.record_n(us, count).unwrap();
+        }
+        let axes = Axes::of(&report.tally.latency);
+        let curve = axes.curve(&report.tally.latency);
+        let steps: Vec<f64> = curve
+            .split('H')
+            .skip(1)
+            .map(|x| x.split('V').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(steps, [RIGHT; 3], "{curve}");
     }
 
     #[test]

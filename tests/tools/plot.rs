@@ -4,8 +4,8 @@ use std::{env, fs, process};
 
 use crate::{backend, bench, good_bench};
 
-/// 1. A run draws its curve into a file, over what was there. 2. A file that cannot be written is
-///    said before the run: nobody connects, and nothing is printed.
+/// 1. A run draws its curve into a file, over what was there. 2. Into a pipe too. 3. A file that
+///    cannot be written is said before the run: nobody connects, and nothing is printed.
 #[test]
 fn a_run_draws_its_curve_or_says_at_once_that_it_cannot() {
     let backend = backend(&["echo"]);
@@ -19,6 +19,12 @@ fn a_run_draws_its_curve_or_says_at_once_that_it_cannot() {
     assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
     assert!(drawn.contains(&format!("{} operations in", json["operations"])), "{drawn}");
     assert!(drawn.contains(&format!("bench tcp --target {} ", backend.address)), "{drawn}");
+
+    // Standard error is a pipe here.
+    let (output, _) = bench(backend.address, &[&options[..], &["/dev/stderr"]].concat());
+    let drawn = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{drawn}");
+    assert!(drawn.contains("<svg ") && drawn.contains("</svg>\n"), "{drawn}");
 
     let options = [&options[..], &["/nonexistent/out.svg"]].concat();
     let (output, _) = bench(backend.address, &options);
