@@ -27,7 +27,7 @@ use std::{
     io,
     net::{self, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -84,6 +84,8 @@ struct App {
     bound: Vec<Vec<SocketAddr>>,
     lost_lines: LostLines,
     started: Instant,
+    /// The same by the clock on the wall, read once: it may be set meanwhile.
+    started_at: SystemTime,
     events: Arc<Events>,
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
@@ -156,6 +158,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             bound: setup.bound,
             lost_lines: setup.lost_lines,
             started: Instant::now(),
+            started_at: SystemTime::now(),
         });
         tokio::spawn(gather::run(Arc::clone(&app)));
         tokio::spawn(pools::run(Arc::clone(&app)));

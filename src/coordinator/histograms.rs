@@ -1,7 +1,7 @@
 //! `/histograms`: everything since the start as an HdrHistogram interval log (V2, deflated), which
 //! the public HdrHistogram tools read.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hdrhistogram::serialization::{
     V2DeflateSerializer,
@@ -14,14 +14,14 @@ use crate::hist::History;
 /// The log: one line per phase, each from the start of the process to now.
 pub fn render(app: &App) -> Vec<u8> {
     let uptime = app.started.elapsed();
-    let began = SystemTime::now() - uptime;
     let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
         .add_comment("[microseconds; one line per phase, from the start to now]")
-        // With both, every reader takes the times of the lines for seconds since the start.
-        .with_start_time(began)
-        .with_base_time(began)
+        // With both, every reader takes the times of the lines for seconds since the start. In two
+        // logs of one life it is the same, which is how a reader knows that they go together.
+        .with_start_time(app.started_at)
+        .with_base_time(app.started_at)
         .begin_log_with(&mut text, &mut serializer)
         .expect("memory takes every byte");
     each(app, |tag, history| {

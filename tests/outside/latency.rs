@@ -46,3 +46,22 @@ fn the_table_has_what_came_in_an_interval() {
         assert!(said.contains(&format!("cannot read http://{admin}/histograms")), "{said}");
     });
 }
+
+/// 1. A value is missing: a sentence, how to call it, and exit code 2. 2. The file with the token is
+///    not there: a sentence and exit code 1, and nobody is asked without a token.
+#[test]
+#[ignore = "needs outside programs: scripts/check --all"]
+fn what_is_missing_is_named() {
+    for argument in ["--admin", "--interval", "--token-file"] {
+        let told = script().arg(argument).output().unwrap();
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(2), "{said}");
+        let sentence = format!("scripts/latency: {argument} needs a value\nusage: ");
+        assert!(said.starts_with(&sentence), "{said}");
+    }
+    let told = script().args(["--token-file", "no/such"]).output().unwrap();
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{said}");
+    let sentence = "--token-file no/such: cannot read it (write the name of a file)\n";
+    assert!(said.ends_with(sentence), "{said}");
+}

@@ -53,6 +53,23 @@ fn the_log_says_what_stats_says() {
     });
 }
 
+/// 1. Two readings of one life of the instance. 2. Both name the same start.
+#[test]
+fn every_log_of_a_life_has_the_same_start() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).backend(server.address).start();
+        let start = || {
+            let log = proxy.get("/histograms").body;
+            let line = log.lines().find(|line| line.starts_with("#[StartTime: "));
+            line.unwrap_or_else(|| panic!("no start in {log}")).to_owned()
+        };
+        let first = start();
+        proxy.wait_stats("a second of life", |s| s.0["uptime_s"].as_u64() >= Some(1));
+        assert_eq!(start(), first);
+    });
+}
+
 fn intervals(log: &str) -> Vec<IntervalLogHistogram<'_>> {
     let entries = IntervalLogIterator::new(log.as_bytes());
     let interval = |entry| match entry {
