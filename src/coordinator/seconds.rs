@@ -7,7 +7,7 @@ mod ring;
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -16,6 +16,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use tokio::time::{Instant, sleep_until};
 
 use self::ring::{Ring, Sample, Spread};
 use super::{
@@ -23,7 +24,7 @@ use super::{
     stats::{self, Sums},
 };
 
-/// Between two samples.
+/// Between two samples, at least.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The newest samples.
@@ -43,15 +44,12 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Takes samples for ever.
+/// Takes samples for ever, each a period after the one before, however late that was: two close to
+/// each other would be a spike to whoever divides by what is between them.
 pub async fn run(app: Arc<App>) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    // The first tick is now.
-    period.tick().await;
     let (mut before, mut began) = (Sums::default(), Instant::now());
     loop {
-        period.tick().await;
+        sleep_until(began + PERIOD).await;
         gather::gather(&app);
         let (now, span) = (stats::all_sums(&app), began.elapsed());
         began += span;

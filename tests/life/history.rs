@@ -1,8 +1,10 @@
 //! The last five minutes, second by second: `/stats/history`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::kit::{Config, End, Proxy, Refusing, Server, each_driver, peer, wait_for};
+use crate::kit::{Config, End, Proxy, Refusing, Server, each_driver, let_pass, peer, wait_for};
 
 /// The samples with a number above `after`.
 fn history(proxy: &Proxy, after: u64) -> Value {
@@ -73,6 +75,26 @@ fn an_end_that_should_not_be_is_an_error() {
         let seen = wait_history(&proxy, |seen| sum(&seen["ended"]) == 3);
         assert_eq!((sum(&seen["errors"]), sum(&seen["ended_by"]["connect_refused"])), (3, 3));
         assert_eq!(heat(&seen, "connect"), 0);
+    });
+}
+
+/// 1. The process stands still between two samples, for longer than a second. 2. The sample after
+///    that is longer, and none is shorter than a second: whoever divides by it sees no spike.
+#[test]
+fn no_second_is_shorter_because_one_was_longer() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let proxy = Config::new(driver).backend(server.address).start();
+        let begun = wait_history(&proxy, |seen| seen["newest"].as_u64() > Some(0));
+        proxy.stop();
+        let_pass(Duration::from_millis(1400));
+        proxy.go_on();
+        let after = begun["newest"].as_u64().unwrap() + 2;
+        let seen = wait_history(&proxy, |seen| seen["newest"].as_u64() > Some(after));
+        let spans: Vec<u64> =
+            seen["span_ms"].as_array().unwrap().iter().map(|span| span.as_u64().unwrap()).collect();
+        assert!(spans.iter().any(|span| *span >= 1400), "{spans:?}");
+        assert!(spans.iter().all(|span| *span >= 1000), "{spans:?}");
     });
 }
 
