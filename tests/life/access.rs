@@ -9,10 +9,10 @@ use std::{
 
 use crate::kit::{Config, DEADLINE, Folder, Proxy, Server, each_driver, http, wait_until};
 
-const TOKEN: &str = "only-for-this-test-0123";
+pub const TOKEN: &str = "only-for-this-test-0123";
 
 /// A proxy whose admin endpoint has a token; `listen` is where.
-fn with_token(driver: &'static str, listen: &str, mode: u32) -> (Proxy, Server, Folder) {
+pub fn with_token(driver: &'static str, listen: &str, mode: u32) -> (Proxy, Server, Folder) {
     let folder = Folder::new();
     let file = folder.path().join("admin.token");
     fs::write(&file, format!("{TOKEN}\n")).unwrap();
@@ -139,7 +139,7 @@ fn a_request_that_never_ends_is_given_up() {
 }
 
 /// An address of this host that is not loopback, if it has one.
-fn other_address() -> Option<Ipv4Addr> {
+pub fn other_address() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     // Nothing is sent: the kernel only chooses what it would send from.
     socket.connect("192.0.2.1:9").ok()?;

@@ -1,7 +1,9 @@
 //! `ringway top` without a terminal; with one, see `tests/outside/top.rs`.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -9,7 +11,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kit::{Config, Server, each_driver, peer, proxy::BINARY, wait_for, wait_until};
+use crate::{
+    access,
+    kit::{Config, Server, each_driver, peer, proxy::BINARY, wait_for, wait_until},
+};
 
 /// A running `top`, and what it printed so far; killed when dropped.
 struct Top {
@@ -18,9 +23,13 @@ struct Top {
 }
 
 impl Top {
-    fn start(admin: &str) -> Top {
+    fn start(admin: &str, more: &[&str]) -> Top {
         let mut command = Command::new(BINARY);
-        command.args(["top", "--admin", admin]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(["top", "--admin", admin])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (stdout, told) = (child.stdout.take().unwrap(), Arc::new(Mutex::new(String::new())));
         let collected = Arc::clone(&told);
@@ -54,7 +63,7 @@ fn without_a_terminal_it_prints_lines_and_outlives_the_instance() {
         let proxy = Config::new(driver).backend(server.address).start();
         peer::echo(&mut proxy.connect(), b"hello");
         proxy.wait_ended_only("client_fin", 1);
-        let mut top = Top::start(&proxy.admin.to_string());
+        let mut top = Top::start(&proxy.admin.to_string(), &[]);
         top.wait_told(&format!("running {driver}  up "));
         top.wait_told("  web/a healthy active 0 dial p99 ");
         top.wait_told("  shards  0: 0 active ");
@@ -65,6 +74,32 @@ fn without_a_terminal_it_prints_lines_and_outlives_the_instance() {
         kill_process(Pid::from_child(&top.child), Signal::TERM).unwrap();
         let ended = wait_for("the end of top", || top.child.try_wait().unwrap());
         assert_eq!(ended.code(), Some(0));
+    });
+}
+
+/// 1. An instance is asked from elsewhere and wants a token: that, and how to show it, is all that is
+///    printed. 2. With its token file it is shown; with another word in the file it is not.
+#[test]
+fn an_instance_elsewhere_is_shown_with_its_token() {
+    let Some(address) = access::other_address() else {
+        return eprintln!("NOT TESTED: this host has loopback only");
+    };
+    each_driver(|driver| {
+        let (proxy, _server, folder) = access::with_token(driver, "0.0.0.0:0", 0o600);
+        let admin = SocketAddr::from((address, proxy.admin.port())).to_string();
+        let nobody = Top::start(&admin, &[]);
+        nobody.wait_told("--token-file");
+        let file = folder.path().join("admin.token");
+        let known = Top::start(&admin, &["--token-file", file.to_str().unwrap()]);
+        known.wait_told(&format!("running {driver}  up "));
+        let other = folder.path().join("other.token");
+        fs::write(&other, format!("not-{}\n", access::TOKEN)).unwrap();
+        let wrong = Top::start(&admin, &["--token-file", other.to_str().unwrap()]);
+        wrong.wait_told("; trying again\n");
+        for refused in [nobody, wrong] {
+            let told = refused.told.lock().unwrap();
+            assert!(!told.contains("running"), "{told}");
+        }
     });
 }
 
