@@ -28,10 +28,10 @@ fn status(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// 1. The pages have more than a megabyte; 64 clients ask for one and read nothing. 2. `/health` and
-///    `/ready` answer; who asks for more is told that all places are taken. 3. Eight of the clients
-///    were answered, so eight pages are in memory; the others are told that they were too many. 4.
-///    The eight take nothing: they are reset, and whoever asks then gets the page.
+/// 1. The pages have more than a megabyte; 64 clients ask for one and read nothing. 2. `/health`
+///    and `/ready` answer; who asks for more is told that all places are taken. 3. Eight of the
+///    clients were answered, so eight pages are in memory; the others are told that they were too
+///    many. 4. The eight take nothing: they are reset, and whoever asks then gets the page.
 #[test]
 fn who_does_not_read_a_page_silences_no_probe_and_is_cut() {
     each_driver(|driver| {

@@ -77,8 +77,8 @@ fn without_a_terminal_it_prints_lines_and_outlives_the_instance() {
     });
 }
 
-/// 1. An instance is asked from elsewhere and wants a token: that, and how to show it, is all that is
-///    printed. 2. With its token file it is shown; with another word in the file it is not.
+/// 1. An instance is asked from elsewhere and wants a token: that, and how to show it, is all that
+///    is printed. 2. With its token file it is shown; with another word in the file it is not.
 #[test]
 fn an_instance_elsewhere_is_shown_with_its_token() {
     let Some(address) = access::other_address() else {

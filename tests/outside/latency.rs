@@ -47,8 +47,8 @@ fn the_table_has_what_came_in_an_interval() {
     });
 }
 
-/// 1. A value is missing: a sentence, how to call it, and exit code 2. 2. The file with the token is
-///    not there: a sentence and exit code 1, and nobody is asked without a token.
+/// 1. A value is missing: a sentence, how to call it, and exit code 2. 2. The file with the token
+///    is not there: a sentence and exit code 1, and nobody is asked without a token.
 #[test]
 #[ignore = "needs outside programs: scripts/check --all"]
 fn what_is_missing_is_named() {
