@@ -165,10 +165,18 @@ impl EndReason {
     }
 
     /// Whether it counts as an error in `/stats/history` and on the page: every end but the two
-    /// FINs and those that an operator wanted.
+    /// FINs and what ends by plan: a drain, an age, a backend that goes.
     pub fn is_error(self) -> bool {
         use EndReason::{BackendRemoved, ClientFin, Drained, MaxAge, ServerFin};
         ![ClientFin, ServerFin, MaxAge, Drained, BackendRemoved].contains(&self)
+    }
+
+    /// Whether it is an error that the proxy or a backend may have to answer for: not what the
+    /// client did or left undone, nor what the file asks for.
+    pub fn is_failure(self) -> bool {
+        use EndReason::{Chaos, ClientReset, Denied, HalfCloseTimeout, IdleTimeout};
+        let of_others = [ClientReset, IdleTimeout, HalfCloseTimeout, Denied, Chaos];
+        self.is_error() && !of_others.contains(&self)
     }
 
     /// A reset by that side.

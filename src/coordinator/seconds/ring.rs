@@ -18,7 +18,7 @@ const PHASES: [&str; 3] = ["connect", "first_byte", "session"];
 #[derive(Debug)]
 pub struct Sample {
     pub unix_ms: u64,
-    /// How long that was; a stalled coordinator takes fewer and longer samples.
+    /// How long that was, never 0; a stalled coordinator takes fewer and longer samples.
     pub span_ms: u64,
     /// Connections open at its end.
     pub active: u64,
@@ -103,13 +103,14 @@ impl Ring {
             "ended_by": view.reasons(),
             "latency": view.latency(),
             "heat_bounds_us": BOUNDS_US,
-            "error_reasons": error_reasons(),
+            "error_reasons": names(EndReason::is_error),
+            "failure_reasons": names(EndReason::is_failure),
         })
     }
 }
 
-fn error_reasons() -> Vec<&'static str> {
-    EndReason::ALL.iter().filter(|reason| reason.is_error()).map(|reason| reason.name()).collect()
+fn names(are: fn(EndReason) -> bool) -> Vec<&'static str> {
+    EndReason::ALL.into_iter().filter(|reason| are(*reason)).map(EndReason::name).collect()
 }
 
 /// The samples that are shown.
@@ -200,6 +201,19 @@ mod tests {
         let above = shown["heat_bounds_us"].as_array().unwrap().len();
         assert_eq!(shown["latency"]["session"]["heat"][0], json!([[above, 1]]));
         assert_eq!(shown["latency"]["connect"]["p999_us"], json!([0, 0]));
+    }
+
+    #[test]
+    fn what_the_client_does_and_what_the_file_asks_for_is_an_error_but_no_failure() {
+        let shown = Ring::new(7).after(0);
+        let listed = |list: &str, reason| shown[list].as_array().unwrap().contains(&json!(reason));
+        let of_others = ["client_reset", "idle_timeout", "half_close_timeout", "denied", "chaos"];
+        for reason in EndReason::ALL {
+            let (error, failure) =
+                (listed("error_reasons", reason.name()), listed("failure_reasons", reason.name()));
+            let expected = error && !of_others.contains(&reason.name());
+            assert_eq!((error, failure), (reason.is_error(), expected), "{reason:?}");
+        }
     }
 
     #[test]
