@@ -17,6 +17,8 @@ mod latency;
 mod names;
 #[path = "outside/page.rs"]
 mod page;
+#[path = "outside/page_told.rs"]
+mod page_told;
 #[path = "outside/process.rs"]
 mod process;
 #[path = "outside/programs.rs"]

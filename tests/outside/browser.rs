@@ -114,6 +114,37 @@ impl Browser {
         );
     }
 
+    /// A short tap of a finger in an element, at a share of its width.
+    pub fn tap(&self, selector: &str, share: f64) {
+        let place = self.run(&format!(
+            "const element = document.querySelector({selector:?});
+             element.scrollIntoView({{ block: 'center' }});
+             const {{ left, top, width, height }} = element.getBoundingClientRect();
+             return [Math.round(left + width * {share}), Math.round(top + height / 2)]"
+        ));
+        let at = json!({"type": "pointerMove", "x": place[0], "y": place[1]});
+        let (down, up) = (json!({"type": "pointerDown"}), json!({"type": "pointerUp"}));
+        let finger = json!({"type": "pointer", "id": "finger",
+            "parameters": {"pointerType": "touch"}, "actions": [at, down, up]});
+        self.ask("/actions", json!({"actions": [finger]}));
+    }
+
+    /// Loads the page again; `alter`, the body of a function of `path` and `answer`, changes what
+    /// it is told from now on.
+    pub fn alter(&self, alter: &str) {
+        let source = format!(
+            "const real = window.fetch;
+             const alter = (path, answer) => {{ {alter} }};
+             window.fetch = async (path, ...rest) => {{
+               const answer = await (await real(path, ...rest)).json();
+               alter(path, answer);
+               return new Response(JSON.stringify(answer));
+             }};"
+        );
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": source}));
+        self.ask("/refresh", json!({}));
+    }
+
     fn devtools(&self, command: &str, params: Value) {
         self.ask("/goog/cdp/execute", json!({"cmd": command, "params": params}));
     }

@@ -3,6 +3,9 @@
 
 const MARGIN = { left: 56, right: 8, top: 10, bottom: 20 };
 
+// How wide the tip of a finger is.
+const FINGER = 48;
+
 class Chart {
   // `spec`: title, a summary of its unit, `series` or `heat`, `format` of a value, `log` or not.
   constructor(place, spec, point) {
@@ -40,10 +43,18 @@ class Chart {
     this.listen(point);
   }
 
+  // `point` takes a moment, or null for none, and whether a finger holds it there.
   listen(point) {
-    this.plot.addEventListener('pointermove', (event) => point(this.moment(event.offsetX)));
-    this.plot.addEventListener('pointerleave', () => point(null));
-    this.plot.addEventListener('blur', () => point(null));
+    const moved = ({ pointerType, offsetX }) => {
+      if (pointerType !== 'touch') point(this.moment(offsetX));
+      else if (this.held) this.hold(offsetX, point);
+    };
+    this.plot.addEventListener('pointermove', moved);
+    this.plot.addEventListener('pointerdown', (event) => this.tap(event, point));
+    // What began as a tap became a way to scroll.
+    this.plot.addEventListener('pointercancel', () => point(...this.before));
+    this.plot.addEventListener('pointerleave', () => this.held || point(null));
+    this.plot.addEventListener('blur', () => this.held || point(null));
     this.plot.addEventListener('keydown', (event) => {
       const steps = {
         ArrowLeft: -1,
@@ -62,10 +73,31 @@ class Chart {
       const here = this.row ? rows.indexOf(this.row) : rows.length - 1;
       const next = Math.min(Math.max(here + steps[event.key], 0), rows.length - 1);
       this.row = rows[next];
-      point(this.row.ms);
+      point(this.row.at);
       this.tell();
     });
     this.plot.addEventListener('focus', () => this.tell());
+  }
+
+  // A finger leaves the moment where it was; a second tap there lets it go.
+  tap({ pointerType, offsetX }, point) {
+    this.before = [this.row?.at ?? null, this.held];
+    if (pointerType !== 'touch' || !this.past?.rows.length) return undefined;
+    const away = (row) => Math.abs(this.x(row.at) - this.x(this.row.at));
+    const again = this.held && this.row && away(this.under(offsetX)) < FINGER / 2;
+    if (!again) return this.hold(offsetX, point);
+    this.held = false;
+    return point(null);
+  }
+
+  hold(x, point) {
+    Object.assign(this, { row: this.under(x), held: true });
+    point(this.row.at, true);
+    this.tell();
+  }
+
+  under(x) {
+    return this.past.nearest(Math.max(this.moment(x), this.past.end() - WINDOW_MS));
   }
 
   // The moment under a place of the plot.
@@ -74,14 +106,19 @@ class Chart {
     return (this.past?.end() ?? 0) - (1 - share) * WINDOW_MS;
   }
 
+  // The place of a moment.
+  x(at) {
+    return new Area(this.width, this.height, this.past.end()).x(at);
+  }
+
   // What a screen reader hears: only when its user moves, not each second.
   tell() {
     const row = this.row ?? this.past?.rows.at(-1);
     if (!row) return;
-    const back = Math.round((row.ms - this.past.end()) / 1000);
+    const back = Math.round((row.at - this.past.end()) / 1000);
     const values = this.spec.series.map((series) => `${series.name} ${this.value(series, row)}`);
     mark(this.plot, 'aria-valuenow', String(back));
-    mark(this.plot, 'aria-valuetext', `${clock(row.ms)}: ${values.join(', ')}`);
+    mark(this.plot, 'aria-valuetext', `${clock(row.unix)}: ${values.join(', ')}`);
   }
 
   value(series, row) {
@@ -89,14 +126,14 @@ class Chart {
     return value === null ? 'none' : (series.format ?? this.spec.format)(value);
   }
 
-  show(past, moment) {
-    this.past = past;
-    this.row = moment === null ? undefined : past.at(moment);
+  show(past, { at, held }) {
+    Object.assign(this, { past, held });
+    this.row = at === null ? undefined : past.nearest(at);
     this.width = this.plot.clientWidth;
     this.height = this.plot.clientHeight;
     const row = this.row ?? past.rows.at(-1);
     if (!row || this.width === 0) return;
-    say(this.when, this.row ? clock(row.ms) : '');
+    say(this.when, this.row ? clock(row.unix) : '');
     for (const key of this.keys) say(key.reading, this.value(key.series, row));
     const area = new Area(this.width, this.height, past.end());
     const paint = this.spec.heat ? heat(area, past, this.spec) : lines(area, past, this.spec);
@@ -152,8 +189,8 @@ class Area {
     this.bottom = height - MARGIN.bottom;
   }
 
-  x(ms) {
-    return this.right - ((this.end - ms) / WINDOW_MS) * (this.right - this.left);
+  x(at) {
+    return this.right - ((this.end - at) / WINDOW_MS) * (this.right - this.left);
   }
 
   // `share` is 0 at the bottom and 1 at the top.
@@ -178,7 +215,7 @@ function times(area) {
 
 function cursor(area, row) {
   if (!row) return [];
-  return [draw('path', { class: 'cursor', d: `M${area.x(row.ms)} ${area.top}V${area.bottom}` })];
+  return [draw('path', { class: 'cursor', d: `M${area.x(row.at)} ${area.top}V${area.bottom}` })];
 }
 
 function tick(area, share, words) {
@@ -196,7 +233,7 @@ function lines(area, past, spec) {
   const ticks = scale.ticks.flatMap((value) =>
     tick(area, scale.share(value), (spec.tick ?? spec.format)(value)),
   );
-  const point = (value, i) => [area.x(past.rows[i].ms), area.y(scale.share(value))];
+  const point = (value, i) => [area.x(past.rows[i].at), area.y(scale.share(value))];
   const paint = (column, i) => {
     const runs = unbroken(column, point);
     const d = runs.map((run) => `M${run.map((at) => at.join(' ')).join('L')}h.01`).join('');
@@ -260,7 +297,7 @@ function heat(area, past, spec) {
   const paths = Array.from({ length: SHADES }, () => []);
   for (const { row, bucket, n } of cells) {
     const shade = Math.min(Math.floor((Math.log1p(n) / Math.log1p(most)) * SHADES), SHADES - 1);
-    const [from, to] = [row.ms - row.span, row.ms].map((ms) => Math.max(area.x(ms), area.left));
+    const [from, to] = [row.at - row.span, row.at].map((at) => Math.max(area.x(at), area.left));
     const y = area.bottom - (bucket - low + 1) * height;
     const [left, right, top] = [from, to, y].map((n) => n.toFixed(2));
     paths[shade].push(`M${left} ${top}H${right}v${height.toFixed(2)}H${left}z`);

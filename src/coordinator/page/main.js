@@ -6,15 +6,31 @@ const PERIOD_HIDDEN_MS = 15_000;
 // Longer than a busy instance takes to answer, shorter than a person waits.
 const PATIENCE_MS = 4000;
 
-const BACKENDS_SHOWN_MAX = 20;
+// At first, more with each press of the button, and of those that are out without one.
+const BACKENDS_SHOWN = 20;
+const BACKENDS_MORE = 100;
+const BACKENDS_OUT_SHOWN_MAX = 200;
 const EVENTS_SHOWN_MAX = 20;
 
 const past = new Past();
 let stats;
-let events = [];
+let events;
 let answeredAt = 0;
 let phase = 'first_byte';
-let moment = null;
+let moment = { at: null, held: false };
+let [backendsWanted, backendsShown, backendsLeft] = [BACKENDS_SHOWN, BACKENDS_SHOWN, 0];
+
+// How many connections each backend has had, and what ran short.
+let totals;
+let losses;
+
+function forget() {
+  events = [];
+  moment = { at: null, held: false };
+  totals = new Recent(10_500);
+  losses = new Recent(60_500);
+}
+forget();
 
 const inPhase = (name) => (row) => (row.phases[phase].count ? row.phases[phase][name] : null);
 const perSecond = (format) => ({ format: (n) => `${format(n)}/s`, tick: format });
@@ -138,7 +154,7 @@ async function ask() {
     ),
   );
   if (!past.take(history)) {
-    [events, totals] = [[], []];
+    forget();
     return ask();
   }
   stats = now;
@@ -189,8 +205,12 @@ function showCharts() {
 let drawing = false;
 
 // All charts point at the same moment.
-function point(at) {
-  moment = at;
+function point(at, held = false) {
+  moment = { at, held };
+  redraw();
+}
+
+function redraw() {
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(() => {
@@ -203,7 +223,12 @@ byId('phases').addEventListener('change', (event) => {
   phase = event.target.value;
   if (stats) showCharts();
 });
+// A tap elsewhere lets go of the moment that a finger holds.
+document.addEventListener('pointerdown', ({ target }) => {
+  if (moment.held && !target.closest('.plot')) point(null);
+});
+byId('backends-more').addEventListener('click', moreBackends);
 byId('filter').addEventListener('input', () => stats && showBackends());
 document.addEventListener('visibilitychange', turn);
-new ResizeObserver(() => stats && point(moment)).observe(byId('main'));
+new ResizeObserver(() => stats && redraw()).observe(byId('main'));
 turn();

@@ -3,7 +3,7 @@
 
 const FULL = 0.9;
 
-// Parts of the connections that end: some clients reset theirs on the best of days.
+// Parts of the connections that end: a server resets one now and then on the best of days.
 const FAILING = 0.01;
 const FAILING_BADLY = 0.05;
 
@@ -13,14 +13,15 @@ const BACKENDS_SAID_MAX = 3;
 const bad = (what, more = '') => ({ level: 'bad', what, more });
 const warning = (what, more = '') => ({ level: 'warn', what, more });
 
-function problems(stats, past) {
+function problems(stats, past, losses) {
   const found = [
     ...life(stats),
     ...stats.pools.flatMap((pool) => ofPool(pool, stats.listeners)),
-    ...errors(past),
+    ...failures(past),
     ...stats.pools.flatMap(ofBackends),
     ...stats.pools.flatMap(ofNames),
     ...full(stats),
+    ...lost(losses),
   ];
   return [
     ...found.filter(({ level }) => level === 'bad'),
@@ -50,16 +51,15 @@ function ofPool(pool, listeners) {
   return pool.panic ? [bad(`Pool ${pool.name} is in panic`, `${of}, all are used`)] : [];
 }
 
-// Of the last ten seconds: what is over is in the charts.
-function errors(past) {
+// Of the last ten seconds: what is over is in the charts. Only what the proxy and the backends do
+// counts, and of those whom a listener wants: a crowd that it does not want hides nothing.
+function failures(past) {
   const rows = past.last(10);
-  const [failed, ended] = [sum(rows.map((row) => row.failed)), sum(rows.map((row) => row.ended))];
-  const part = failed / Math.max(1, ended);
+  const ended = (reason) => sum(rows.map((row) => row.endedBy[reason] ?? 0));
+  const by = [...past.failureReasons].map((reason) => [reason, ended(reason)]);
+  const wanted = sum(rows.map((row) => row.ended)) - ended('denied');
+  const part = sum(by.map(([, n]) => n)) / Math.max(1, wanted);
   if (part < FAILING) return [];
-  const by = [...past.errorReasons].map((reason) => [
-    reason,
-    sum(rows.map((row) => row.endedBy[reason] ?? 0)),
-  ]);
   const most = by
     .filter(([, n]) => n > 0)
     .sort((a, b) => b[1] - a[1])
@@ -105,4 +105,45 @@ function full(stats) {
       found.push(warning(`Shard ${id} has no time left`, `${percent(busy)} of a core`));
   }
   return found;
+}
+
+// What can run short without a client's harm: what is said of it, how, and what to do about it.
+const LOSSES = [
+  {
+    of: (stats) => stats.access_log.dropped_total,
+    what: 'The access log loses lines',
+    noun: 'line',
+    more: 'its disk or its reader is too slow, or full',
+  },
+  {
+    of: (stats) => stats.log_lines_lost_total,
+    what: 'The log loses lines',
+    noun: 'line',
+    more: 'whoever reads stderr is too slow',
+  },
+  {
+    // Without any by configuration nobody misses them.
+    of: ({ shards }) =>
+      sum(shards.filter(({ pipes_max: most }) => most > 0).map((shard) => shard.pipes_dry_total)),
+    what: 'Shards run out of pipes',
+    noun: 'time',
+    more: 'bytes are copied instead of spliced; pipes_per_shard is how many there are',
+  },
+  {
+    of: ({ shards }) => sum(shards.map((shard) => shard.buffers_dry_total)),
+    what: 'Shards run out of buffers',
+    noun: 'time',
+    more: 'bytes take one more call each; none is lost',
+  },
+];
+
+const lossesOf = (stats) => LOSSES.map(({ of }) => of(stats));
+
+// In the last minute, as far as this page has seen it.
+function lost(losses) {
+  const [before, now] = losses.ends();
+  return LOSSES.flatMap(({ what, noun, more }, i) => {
+    const fresh = now.value[i] - before.value[i];
+    return fresh > 0 ? [warning(what, `${plural(fresh, noun)} in the last minute: ${more}`)] : [];
+  });
 }

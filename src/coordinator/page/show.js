@@ -2,7 +2,8 @@
 
 function show() {
   showFacts();
-  const found = problems(stats, past);
+  losses.add(lossesOf(stats));
+  const found = problems(stats, past, losses);
   const healthy = sum(stats.pools.map((pool) => pool.healthy));
   const all = sum(stats.pools.map((pool) => pool.backends.length));
   const fresh = rate(past.rows.at(-1)?.accepted ?? 0);
@@ -11,7 +12,7 @@ function show() {
     `${healthy} of ${plural(all, 'backend')} healthy, ${fresh} new connections/s`,
   );
   showCharts();
-  remember();
+  totals.add(totalsOf(stats));
   showBackends();
   showEnds();
   showShards();
@@ -83,8 +84,11 @@ function showBackends() {
     `${key} ${address} ${state}`.toLowerCase().includes(wanted),
   );
   matching.sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
-  tables.backends.show(matching, BACKENDS_SHOWN_MAX);
-  const shown = Math.min(matching.length, BACKENDS_SHOWN_MAX);
+  const out = matching.filter(({ state }) => state !== 'healthy').length;
+  backendsShown = Math.max(backendsWanted, Math.min(out, BACKENDS_OUT_SHOWN_MAX));
+  tables.backends.show(matching, backendsShown);
+  showMore(matching.length);
+  const shown = Math.min(matching.length, backendsShown);
   say(
     byId('backends-count'),
     shown < all.length
@@ -93,24 +97,34 @@ function showBackends() {
   );
 }
 
-// How many connections each backend had had, for the last ten seconds.
-let totals = [];
+// The button stays where it is as long as it has a use: whoever pressed it may press it again.
+function showMore(matching) {
+  backendsLeft = Math.max(matching - backendsShown, 0);
+  const [button, more] = [byId('backends-more'), Math.min(backendsLeft, BACKENDS_MORE)];
+  say(button, more > 0 ? `Show ${plural(more, 'more backend')}` : 'Show fewer backends');
+  button.hidden = more === 0 && (backendsWanted === BACKENDS_SHOWN || matching <= BACKENDS_SHOWN);
+}
 
-function remember() {
-  const now = performance.now();
-  totals = totals.filter(({ at }, i) => i === totals.length - 1 || now - at < 10_500);
+function moreBackends() {
+  backendsWanted = backendsLeft > 0 ? backendsShown + BACKENDS_MORE : BACKENDS_SHOWN;
+  showBackends();
+}
+
+// How many connections each backend has had.
+function totalsOf(stats) {
   const each = stats.pools.flatMap((pool) =>
     pool.backends.map((backend) => [`${pool.name}/${backend.name}`, backend.connections_total]),
   );
-  totals.push({ at: now, of: new Map(each) });
+  return new Map(each);
 }
 
 // With their part of the pool's new connections of the last ten seconds, as far as this page has
 // seen them.
 function withTraffic(backends) {
-  const [first, last] = [totals[0], totals.at(-1)];
+  const [first, last] = totals.ends();
   const seconds = (last.at - first.at) / 1000;
-  const fresh = (key) => Math.max(0, last.of.get(key) - (first.of.get(key) ?? last.of.get(key)));
+  const [before, now] = [first.value, last.value];
+  const fresh = (key) => Math.max(0, now.get(key) - (before.get(key) ?? now.get(key)));
   const ofPool = {};
   for (const { pool, key } of backends) ofPool[pool] = (ofPool[pool] ?? 0) + fresh(key);
   return backends.map((backend) => ({
