@@ -9,7 +9,7 @@ mod trouble;
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
-    net::{IpAddr, Ipv4Addr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -43,6 +43,14 @@ impl Logged {
         let file = folder.path().join("access.log");
         let config = Config::new(driver).log(&lines(format, file.to_str().unwrap()));
         Logged { folder, file, config }
+    }
+
+    /// One whose log is a pipe that nobody reads, and that keeps `KEPT_OUT` out.
+    fn unread(driver: &'static str) -> Logged {
+        let logged = Logged::new(driver, "text");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, &logged.file, FileType::Fifo, mode, 0).unwrap();
+        Logged { config: logged.config.listener("deny = [\"127.0.0.9\"]"), ..logged }
     }
 
     fn text(&self) -> String {
@@ -83,6 +91,13 @@ fn wait_accounted(proxy: &Proxy) -> Stats {
         s.listener("accepted_total") == s.ended_in_all()
             && s.ended_in_all() == written(s) + dropped(s)
     })
+}
+
+/// So many connections that are reset as soon as they come.
+fn keep_out(count: usize, edge: SocketAddr) {
+    for _ in 0..count {
+        peer::kept_out(KEPT_OUT, edge);
+    }
 }
 
 /// One connection that says three bytes, hears five and ends in order.

@@ -57,14 +57,10 @@ fn a_file_that_cannot_be_reopened_is_gone_on_with() {
 fn what_ended_before_the_signal_belongs_to_the_old_file() {
     each_driver(|driver| {
         let server = polite();
-        let logged = Logged::new(driver, "text");
-        rustix::fs::mknodat(CWD, &logged.file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let config = logged.config.clone().backend(server.address);
-        let proxy = config.listener("deny = [\"127.0.0.9\"]").start();
+        let logged = Logged::unread(driver);
+        let proxy = logged.config.clone().backend(server.address).start();
         let mut reader = OpenOptions::new().read(true).write(true).open(&logged.file).unwrap();
-        for _ in 0..2000 {
-            peer::kept_out(KEPT_OUT, proxy.edge[0]);
-        }
+        keep_out(2000, proxy.edge[0]);
         proxy.wait_stats("the end of all", |s| s.ended_in_all() == 2000);
         fs::rename(&logged.file, logged.folder.path().join("old")).unwrap();
         proxy.signal(Signal::USR1);
