@@ -7,6 +7,8 @@
 mod contender;
 #[path = "measure/figure.rs"]
 mod figure;
+#[path = "measure/idle.rs"]
+mod idle;
 
 use std::{
     fs,
@@ -30,6 +32,8 @@ use ringway::{
 const WARM_UP: Duration = Duration::from_millis(300);
 const BULK_CONNECTIONS: u32 = 8;
 const TCP_CONNECTIONS: u32 = 64;
+/// At once.
+const CONNECT_CONNECTIONS: u32 = 32;
 /// By the clock: pings as fast as they come back would count the moments in which the bulk pauses,
 /// when thousands fit, and hardly those in which it flows.
 const PINGS_PER_SECOND: f64 = 100.0;
@@ -50,7 +54,7 @@ struct Args {
     /// Seconds of each run
     #[arg(long, default_value = "2", value_parser = ringway::args::positive_duration)]
     seconds: Duration,
-    /// Connections [default: tcp 64, bulk and fair 8]
+    /// Connections [default: tcp 64, bulk and fair 8, connect 32 at once]
     #[arg(long)]
     connections: Option<u32>,
     /// Who takes part [default: all that are installed]
@@ -67,6 +71,10 @@ enum Kind {
     Tcp,
     /// CPU s per GB
     Bulk,
+    /// CPU us per new connection: connect, one message, close
+    Connect,
+    /// Memory of an idle connection that was used once: bytes of Pss from 2,000 to 8,000 of them
+    Idle,
     /// Latency of one ping-pong beside bulk streams
     Fair,
 }
@@ -137,6 +145,8 @@ fn report(args: &Args, tables: &[Vec<Row>; FIGURES]) {
     let (units, against): (&[&str], _) = match args.kind {
         Kind::Tcp => (&["CPU us/message"], "floor-copy"),
         Kind::Bulk => (&["CPU s/GB"], "floor-splice"),
+        Kind::Connect => (&["CPU us/connection"], "floor-copy"),
+        Kind::Idle => (&["bytes/connection"], "floor-copy"),
         Kind::Fair => (&["ping p50 us", "ping p99 us", "bulk MB/s"], "haproxy-splice"),
     };
     let against = args.against.as_deref().unwrap_or(against);
@@ -167,7 +177,7 @@ fn empty_row(name: &str) -> Row {
 
 fn targets(kind: Kind, backends: &Backends) -> Vec<SocketAddr> {
     match kind {
-        Kind::Tcp => vec![backends.echo],
+        Kind::Tcp | Kind::Connect | Kind::Idle => vec![backends.echo],
         Kind::Bulk => vec![backends.source],
         Kind::Fair => vec![backends.source, backends.echo],
     }
@@ -188,6 +198,12 @@ fn run(args: &Args, place: &Place, backends: &Backends, name: &str) -> Result<Ve
             // Nanoseconds per byte are seconds per GB.
             Ok(vec![cpu_ns / report.tally.bytes.max(1) as f64])
         }
+        Kind::Connect => {
+            let at_once = args.connections.unwrap_or(CONNECT_CONNECTIONS);
+            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Connect, at_once)?;
+            Ok(vec![cpu_ns / 1e3 / report.tally.operations.max(1) as f64])
+        }
+        Kind::Idle => Ok(vec![idle::bytes_each(&relay)?]),
         Kind::Fair => fair(args, &relay, name),
     }
 }

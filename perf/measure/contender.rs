@@ -15,6 +15,7 @@ use ringway::{
     child::{Guarded, free_address},
     demo::stats,
 };
+use serde_json::{Value, json};
 
 /// Where nginx keeps its stream module when it is not built in.
 const NGINX_STREAM: [&str; 2] = [
@@ -22,7 +23,7 @@ const NGINX_STREAM: [&str; 2] = [
     "/usr/lib64/nginx/modules/ngx_stream_module.so",
 ];
 
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "floor-copy",
     "floor-splice",
     "ringway-io_uring",
@@ -32,6 +33,7 @@ pub const NAMES: [&str; 9] = [
     "haproxy",
     "haproxy-splice",
     "nginx",
+    "envoy",
 ];
 
 /// A running relay.
@@ -91,6 +93,7 @@ pub fn start(place: &Place, name: &str, backends: &[SocketAddr]) -> Result<Relay
         "haproxy" => haproxy(place, false, backends),
         "haproxy-splice" => haproxy(place, true, backends),
         "nginx" => nginx(place, backends),
+        "envoy" => envoy(place, backends),
         _ => Err(format!("{name}: no such contender (there are {})", NAMES.join(", "))),
     }
 }
@@ -147,9 +150,9 @@ fn logging_ringway(
 }
 
 fn haproxy(place: &Place, splice: bool, backends: &[SocketAddr]) -> Result<Relay, String> {
-    let mut text = "global\n  nbthread 1\n  maxconn 4000\n".to_owned();
+    let mut text = "global\n  nbthread 1\n  maxconn 9000\n".to_owned();
     if splice {
-        text.push_str("  tune.pipesize 262144\n");
+        text.push_str("  tune.pipesize 262144\n  maxpipes 256\n");
     }
     text.push_str("defaults\n  mode tcp\n  timeout connect 5s\n");
     text.push_str("  timeout client 60s\n  timeout server 60s\n");
@@ -173,7 +176,7 @@ fn nginx(place: &Place, backends: &[SocketAddr]) -> Result<Relay, String> {
     }
     text.push_str("daemon off;\nmaster_process off;\nerror_log stderr error;\n");
     _ = writeln!(text, "pid {};", place.files.join("nginx.pid").display());
-    text.push_str("events { worker_connections 16384; }\nstream {\n");
+    text.push_str("events { worker_connections 19000; }\nstream {\n");
     let listeners = addresses(backends.len())?;
     for (listen, backend) in listeners.iter().zip(backends) {
         _ = writeln!(text, "  server {{ listen {listen}; proxy_pass {backend}; }}");
@@ -184,6 +187,52 @@ fn nginx(place: &Place, backends: &[SocketAddr]) -> Result<Relay, String> {
     command.arg("-p").arg(&place.files).args(["-e", "stderr", "-c"]).arg(config);
     command.stdout(Stdio::null());
     serving(Guarded::start("nginx", &mut command)?, listeners)
+}
+
+/// One worker: the others have one thread too.
+fn envoy(place: &Place, backends: &[SocketAddr]) -> Result<Relay, String> {
+    let listeners = addresses(backends.len())?;
+    let names = (0..backends.len()).map(|at| format!("l{at}"));
+    let parts = names.zip(&listeners).zip(backends);
+    let (served, clusters): (Vec<_>, Vec<_>) = parts
+        .map(|((name, listen), backend)| {
+            (envoy_listener(&name, *listen), envoy_cluster(&name, *backend))
+        })
+        .unzip();
+    let text = json!({ "static_resources": { "listeners": served, "clusters": clusters } });
+    let config = save(place, "envoy.json", &text.to_string())?;
+    let mut command = Command::new("envoy");
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"]);
+    command.arg(config).stdout(Stdio::null());
+    serving(Guarded::start("envoy", &mut command)?, listeners)
+}
+
+fn envoy_listener(name: &str, listen: SocketAddr) -> Value {
+    let kind = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    let relay = json!({ "@type": kind, "stat_prefix": name, "cluster": name });
+    let filter = json!({ "name": "envoy.filters.network.tcp_proxy", "typed_config": relay });
+    let chains = json!([{ "filters": [filter] }]);
+    json!({ "name": name, "address": envoy_address(listen), "filter_chains": chains })
+}
+
+fn envoy_cluster(name: &str, backend: SocketAddr) -> Value {
+    let endpoint = json!({ "endpoint": { "address": envoy_address(backend) } });
+    json!({
+        "name": name,
+        "connect_timeout": "5s",
+        // It takes no more than 1,024 connections otherwise.
+        "circuit_breakers": {
+            "thresholds": [{ "max_connections": 20_000, "max_pending_requests": 20_000 }],
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
+        },
+    })
+}
+
+fn envoy_address(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
 }
 
 fn addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
