@@ -42,11 +42,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 http keeps connections open; any path answers 200, /status/503 answers 503.
 
-Once listening it prints one line on stdout: ready backend=127.0.0.1:9001")]
+Once listening it prints one line on stdout: ready backend=127.0.0.1:9001; several addresses are
+separated by commas.")]
 pub struct Args {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Address to listen on; port 0 takes a free one; may be given several times
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    listen: Vec<SocketAddr>,
     /// What to do with each connection
     #[arg(long)]
     mode: Mode,
@@ -98,14 +99,21 @@ async fn serve(args: Args) -> Result<(), String> {
     let unheard = |error: io::Error| format!("cannot listen for signals: {}", args::cause(&error));
     let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
-    let (listener, bound) = listen(args.listen).map_err(|error| {
-        let cause = args::cause(&error);
-        format!("cannot listen on {}: {cause} (choose another address, or port 0)", args.listen)
-    })?;
+    let listening = args.listen.iter().map(|address| {
+        listen(*address).map_err(|error| {
+            let cause = args::cause(&error);
+            format!("cannot listen on {address}: {cause} (choose another address, or port 0)")
+        })
+    });
+    let listening = listening.collect::<Result<Vec<_>, _>>()?;
+    let bound: Vec<String> = listening.iter().map(|(_, bound)| bound.to_string()).collect();
     // A reader that is gone is no reason to stop: whoever asked for port 9001 knows the address.
-    let _ = writeln!(io::stdout(), "ready backend={bound}");
+    let _ = writeln!(io::stdout(), "ready backend={}", bound.join(","));
+    let args = Arc::new(args);
+    for (listener, _) in listening {
+        tokio::spawn(accept(listener, Arc::clone(&args)));
+    }
     tokio::select! {
-        () = accept(listener, Arc::new(args)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

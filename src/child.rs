@@ -69,6 +69,11 @@ impl Guarded {
         self.child.id()
     }
 
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.wait(Duration::ZERO)
+    }
+
     /// Asks it to end with SIGTERM and gives its exit status.
     pub fn terminate(mut self, within: Duration) -> Result<ExitStatus, String> {
         let asked = kill_process(Pid::from_child(&self.child), Signal::TERM);
@@ -92,22 +97,28 @@ impl Guarded {
 
 /// What a ready line named: names and their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready(Vec<(String, SocketAddr)>);
+pub struct Ready(Vec<(String, Vec<SocketAddr>)>);
 
 impl Ready {
     fn parse(line: &str) -> Option<Self> {
         let pairs = line.trim_end().strip_prefix("ready ")?.split(' ').map(|pair| {
-            // Several addresses of one listener are separated by commas; the first will do.
             let (name, addresses) = pair.split_once('=')?;
-            Some((name.to_owned(), addresses.split(',').next()?.parse().ok()?))
+            let addresses = addresses.split(',').map(|address| address.parse().ok());
+            Some((name.to_owned(), addresses.collect::<Option<Vec<_>>>()?))
         });
         pairs.collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// The address of `name`, an error that says it is missing otherwise.
+    /// The first address of `name`, an error that says it is missing otherwise.
     pub fn address(&self, name: &str) -> Result<SocketAddr, String> {
+        self.addresses(name).map(|addresses| addresses[0])
+    }
+
+    /// The addresses of `name`, at least one.
+    pub fn addresses(&self, name: &str) -> Result<&[SocketAddr], String> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, address)| *address).ok_or_else(|| format!("no {name} in its ready line"))
+        let addresses = found.map(|(_, addresses)| addresses.as_slice());
+        addresses.ok_or_else(|| format!("no {name} in its ready line"))
     }
 }
 
@@ -167,6 +178,7 @@ mod tests {
         let line = "ready admin=127.0.0.1:41001 edge=127.0.0.1:41002,[::1]:41002\n";
         let ready = Ready::parse(line).unwrap();
         assert_eq!(ready.address("edge"), Ok("127.0.0.1:41002".parse().unwrap()));
+        assert_eq!(ready.addresses("edge").unwrap()[1], "[::1]:41002".parse().unwrap());
         assert!(ready.address("other").is_err());
         assert_eq!(Ready::parse("listening"), None);
     }

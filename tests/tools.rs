@@ -19,7 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Backend {
     child: Child,
+    /// The first of its addresses, and the others.
     address: SocketAddr,
+    others: Vec<SocketAddr>,
 }
 
 impl Drop for Backend {
@@ -44,15 +46,16 @@ fn backend_on(listen: &str, options: &[&str]) -> Backend {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let address = ready_address(child.stdout.take().unwrap());
-    Backend { child, address }
+    let mut addresses = ready_addresses(child.stdout.take().unwrap());
+    Backend { child, address: addresses.remove(0), others: addresses }
 }
 
-fn ready_address(stdout: ChildStdout) -> SocketAddr {
+fn ready_addresses(stdout: ChildStdout) -> Vec<SocketAddr> {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).unwrap();
-    let address = line.trim_end().strip_prefix("ready backend=");
-    address.unwrap_or_else(|| panic!("not a ready line: {line:?}")).parse().unwrap()
+    let addresses = line.trim_end().strip_prefix("ready backend=");
+    let addresses = addresses.unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+    addresses.split(',').map(|address| address.parse().unwrap()).collect()
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -157,6 +160,17 @@ fn a_delay_comes_before_the_first_answer_only() {
     assert!(waits[0] >= Duration::from_millis(300), "answered after {:?}", waits[0]);
     waits.sort();
     assert!(waits[0] < Duration::from_millis(300), "the second answer waited too: {waits:?}");
+}
+
+#[test]
+fn a_backend_listens_on_each_of_its_addresses() {
+    let backend = backend(&["echo", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    assert_eq!(backend.others.len(), 2);
+    for address in backend.others.iter().chain([&backend.address]) {
+        let mut stream = connect(*address);
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
 }
 
 #[test]
