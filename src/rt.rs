@@ -1,58 +1,53 @@
-//! The runtime seam: the one room that names monoio.
+//! The runtime seam: how a shard waits, and how its bytes reach the kernel.
 //!
 //! Everything above is written against these verbs, which say nothing of how the kernel is asked:
 //! [`spawn`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt, accept,
 //! connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
 //! a listener, a backend or a connection is.
 //!
-//! Rules that keep the known faults of the engine out of our path (each measured or read in its
-//! source): only waits for readiness are ever pending, so dropping one can lose no byte; a wait is
-//! joined, never raced; a task that has more to do calls [`turn`] instead of waking itself.
+//! Two engines stand behind them: `ring` for io_uring, with tasks and timers of our own, and
+//! `epoll`, the one file that names monoio. Only waits are ever dropped, and a wait holds no byte.
 
 mod driver;
+mod epoll;
 mod lease;
 mod meter;
 mod pipe;
+mod ring;
 mod sink;
 mod socket;
+mod tasks;
+mod timers;
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
+    cell::RefCell,
     future::{Future, poll_fn},
     io,
     os::fd::OwnedFd,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
-    time::Duration,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use rustix::event::EventfdFlags;
 
 pub use self::{
     driver::{Choice, Driver, choose},
-    lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, pass_on, take_chunk},
+    lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, Received, Sent, pass_on},
     meter::Meters,
     pipe::{Pipe, take_pipe},
     socket::Socket,
 };
 
-/// Tasks that get their turn back at each ring. One, so that everybody else who became ready waits
-/// for one share at the most. The bound also keeps timers alive: the engine looks at them only when
-/// its run queue is dry, and one round of the queue makes 2 n + 1 runs for n tasks that were ready,
-/// so two would still fit. Waking all at once kept three tasks taking turns for ever (a tick of
-/// 50 ms was seen 24 s late).
-const WAKES_PER_RING: usize = 1;
-
 /// What a shard's thread keeps for its runtime.
 struct Local {
-    driver: Driver,
     bell: &'static Bell,
-    /// Tasks that gave up the rest of their turn.
-    waiting: RefCell<VecDeque<Waker>>,
-    /// True exactly when we have rung for them and the bell is not answered yet.
-    rung: Cell<bool>,
+    /// `None` where the engine is `epoll`.
+    ring: Option<ring::Ring>,
+    tasks: tasks::Tasks,
+    timers: timers::Timers,
+    turns: epoll::Turns,
     meter: meter::TurnMeter,
     chunks: lease::Chunks,
     pipes: pipe::Pipes,
@@ -60,12 +55,8 @@ struct Local {
 }
 
 impl Local {
-    /// Rings our own bell if somebody waits for a turn.
-    fn ring_for_waiting(&self) {
-        if self.waiting.borrow().is_empty() || self.rung.replace(true) {
-            return;
-        }
-        self.bell.ring();
+    fn ring(&self) -> &ring::Ring {
+        self.ring.as_ref().expect("only the ring engine makes what asks for it")
     }
 }
 
@@ -73,8 +64,17 @@ thread_local! {
     static LOCAL: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
 }
 
-fn local() -> Rc<Local> {
-    LOCAL.with_borrow(|local| Rc::clone(local.as_ref().expect("called on a shard's thread")))
+fn with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) -> T {
+    LOCAL.with_borrow(|local| look(local.as_ref().expect("called on a shard's thread")))
+}
+
+/// For what may come late or from elsewhere: a wake, a drop.
+fn try_with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) {
+    let _ = LOCAL.try_with(|local| {
+        if let Some(local) = &*local.borrow() {
+            look(local);
+        }
+    });
 }
 
 /// What a shard's runtime needs to start.
@@ -117,105 +117,105 @@ impl Bell {
 /// # Errors
 /// The driver could not be made, or no descriptor is left.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
-    let here = Rc::new(Local {
-        driver: setup.driver,
+    let ring = match setup.driver {
+        Driver::IoUring => Some(ring::Ring::new(setup.meters)?),
+        Driver::Epoll => None,
+    };
+    let local = Rc::new(Local {
         bell: setup.bell,
-        waiting: RefCell::default(),
-        rung: Cell::new(false),
+        ring,
+        tasks: tasks::Tasks::default(),
+        timers: timers::Timers::default(),
+        turns: epoll::Turns::default(),
         meter: meter::TurnMeter::new(setup.meters),
         chunks: lease::Chunks::new(setup.meters),
         pipes: pipe::Pipes::new(setup.meters, setup.pipes_max, setup.pipe_size),
         sinks: sink::Sinks::default(),
     });
-    LOCAL.set(Some(Rc::clone(&here)));
-    driver::block_on(setup.driver, async move {
-        let done = spawn(main);
-        let mut done = pin!(done);
-        // Tasks wake this one when a turn begins, and it is polled when the turn has run dry.
-        poll_fn(|cx| {
-            here.meter.turn_ends(cx.waker());
-            // Here and not by the bell's own task: on epoll its next wait would then be over at
-            // once, and it would wake everybody without a look at events and timers.
-            here.ring_for_waiting();
-            done.as_mut().poll(cx)
-        })
-        .await;
-    })
-}
-
-/// Starts a task on this shard.
-pub fn spawn<F>(future: F) -> impl Future<Output = F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    monoio::spawn(Metered { home: local(), future })
-}
-
-/// A task whose turns are measured.
-struct Metered<F> {
-    home: Rc<Local>,
-    future: F,
-}
-
-impl<F: Future> Future for Metered<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.home.meter.turn_goes_on();
-        // SAFETY: `future` is pinned whenever `self` is: it is never moved out, `Metered` has no
-        // `Drop`, and `home` is not pinned.
-        unsafe { self.map_unchecked_mut(|metered| &mut metered.future) }.poll(cx)
+    LOCAL.set(Some(Rc::clone(&local)));
+    match &local.ring {
+        None => epoll::block_on(&local, main),
+        Some(ring) => {
+            let main = local.tasks.spawn(Box::pin(main));
+            while !local.tasks.is_gone(main) {
+                take_turn(&local, ring);
+            }
+            Ok(())
+        }
     }
 }
 
-/// Waits; the engine's steps are 1 ms. Its timer is close to a kilobyte and aligned to cache lines,
-/// so it is boxed: inside a connection's task it would be most of what an idle connection costs.
-pub fn sleep(duration: Duration) -> Pin<Box<impl Future<Output = ()>>> {
-    Box::pin(monoio::time::sleep(duration))
+/// Everybody who is ready runs once; then the kernel gets what they ask for, and the shard waits
+/// for it if nobody is ready.
+fn take_turn(local: &Local, ring: &ring::Ring) {
+    local.meter.begin();
+    local.tasks.run_ready();
+    local.meter.end();
+    ring.turn(local.tasks.is_dry(), local.timers.next());
+    local.timers.fire(Instant::now());
+}
+
+/// Starts a task on this shard; what it returns is over when the task is, and may be dropped.
+pub fn spawn(work: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> {
+    let mut task = match with_local(|local| local.ring.is_some()) {
+        true => Ok(with_local(|local| local.tasks.spawn(Box::pin(work)))),
+        false => Err(epoll::spawn(work)),
+    };
+    poll_fn(move |cx| match &mut task {
+        Ok(id) => with_local(|local| local.tasks.poll_end(*id, cx)),
+        // SAFETY: `task` is pinned with the future that owns it and never moved out of it.
+        Err(task) => unsafe { Pin::new_unchecked(task) }.poll(cx),
+    })
+}
+
+/// Waits; on epoll in steps of 1 ms. Boxed: inside a connection's task a timer would be most of
+/// what an idle connection costs.
+pub fn sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+    match with_local(|local| local.ring.is_some()) {
+        true => Box::pin(timers::Sleep::until(Instant::now() + duration)),
+        false => Box::pin(epoll::sleep(duration)),
+    }
 }
 
 /// The number of the turn that is running: two events in one turn came together.
 pub fn turn_number() -> u64 {
-    local().meter.number()
+    with_local(|local| local.meter.number())
 }
 
 /// Ends the caller's turn: everything else that is ready runs, and new events are collected,
 /// before it goes on.
-///
-/// A task that woke itself would go to the front of the engine's queue and starve the shard, timers
-/// included. So the waker goes to a list, and where the list is not empty when a turn runs dry the
-/// shard rings its own bell.
 pub async fn turn() {
-    let here = local();
-    let mut listed = false;
+    let mut over = false;
     poll_fn(|cx| {
-        if listed {
+        if std::mem::replace(&mut over, true) {
             return Poll::Ready(());
         }
-        listed = true;
-        here.waiting.borrow_mut().push_back(cx.waker().clone());
+        with_local(|local| give_up_turn(local, cx));
         Poll::Pending
     })
     .await;
 }
 
-/// From now on answers the bell: gives the tasks that wait the longest their turn back, then calls
-/// `on_ring`.
+fn give_up_turn(local: &Local, cx: &Context<'_>) {
+    match local.ring {
+        Some(_) => cx.waker().wake_by_ref(),
+        None => local.turns.wait(cx.waker()),
+    }
+}
+
+/// From now on answers the bell: calls `on_ring`, after tasks that wait for their turn on epoll.
 ///
 /// # Errors
 /// The bell could not be registered.
 pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
-    let here = local();
-    let doorbell = Socket::adopt(here.bell.0.try_clone()?)?;
+    let local = with_local(Rc::clone);
+    let doorbell = Socket::adopt(local.bell.0.try_clone()?)?;
     drop(spawn(async move {
         loop {
             doorbell.readable().await;
             let mut rings = [0u8; 8];
             let _ = rustix::io::read(&doorbell, &mut rings);
-            here.rung.set(false);
-            let wakes = here.waiting.borrow().len().min(WAKES_PER_RING);
-            here.waiting.borrow_mut().drain(..wakes).for_each(Waker::wake);
+            local.turns.answered();
             on_ring();
         }
     }));

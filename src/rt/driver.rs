@@ -1,12 +1,6 @@
 //! Which kernel interface carries a shard: chosen once, by a probe with the real flags.
 
-use std::{future::Future, io};
-
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder, time::TimeDriver};
-
-/// Entries of a shard's submission queue; a full queue is submitted early, so this bounds memory
-/// (128 KiB), not connections.
-const RING_ENTRIES: u32 = 1024;
+use std::io;
 
 /// A kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +30,6 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// SINGLE_ISSUER and COOP_TASKRUN. Not DEFER_TASKRUN: with it completions are not reaped while the
-/// engine's run queue is non-empty (data at 20 ms was seen at 300 ms). Not SQPOLL: the engine
-/// panics when that queue is full.
-fn ring_flags() -> io_uring::Builder {
-    let mut builder = io_uring::IoUring::builder();
-    builder.setup_single_issuer().setup_coop_taskrun();
-    builder
-}
-
 /// Chooses a driver; `wanted` is `None` for "auto".
 ///
 /// # Errors
@@ -54,8 +39,8 @@ pub fn choose(wanted: Option<Driver>) -> Result<Choice, String> {
     if wanted == Some(Driver::Epoll) {
         return Ok(Choice { driver: Driver::Epoll, reason: "asked for by runtime.driver".into() });
     }
-    let refusal = match ring_flags().build(RING_ENTRIES) {
-        Ok(_probe) => return Ok(Choice { driver: Driver::IoUring, reason: String::new() }),
+    let refusal = match super::ring::probe() {
+        Ok(()) => return Ok(Choice { driver: Driver::IoUring, reason: String::new() }),
         Err(error) => explain(&error),
     };
     match wanted {
@@ -73,24 +58,9 @@ fn explain(error: &io::Error) -> String {
             ", a seccomp profile or kernel.io_uring_disabled forbids it"
         }
         io::ErrorKind::Unsupported => ", the kernel is built without it",
-        io::ErrorKind::InvalidInput => ", the kernel is older than 6.0",
+        io::ErrorKind::InvalidInput => ", the kernel is older than 6.1",
         io::ErrorKind::OutOfMemory => ", the locked-memory limit is too small",
         _ => "",
     };
     format!("io_uring_setup: {error}{hint}")
-}
-
-/// Runs `main` on this thread; SINGLE_ISSUER binds the ring to the thread that builds it.
-pub(super) fn block_on(driver: Driver, main: impl Future<Output = ()>) -> io::Result<()> {
-    match driver {
-        Driver::IoUring => RuntimeBuilder::<TimeDriver<IoUringDriver>>::new()
-            .with_entries(RING_ENTRIES)
-            .uring_builder(ring_flags())
-            .build()?
-            .block_on(main),
-        Driver::Epoll => {
-            RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build()?.block_on(main);
-        }
-    }
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Buffers, lent for as long as bytes are in them.
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{cell::RefCell, io};
 
-use super::{Meters, Socket, local};
+use super::{Local, Meters, Socket, with_local};
 use crate::sock;
 
 /// Size of one buffer: what the kernel hands over in one call on a busy connection.
@@ -15,7 +15,7 @@ pub const CHUNKS_MAX: u32 = 256;
 /// Free buffers kept warm; one is enough while nobody is blocked.
 const CHUNKS_KEPT: usize = 8;
 
-/// A shard's buffers.
+/// A shard's buffers, apart from those of the ring.
 pub(super) struct Chunks {
     meters: &'static Meters,
     free: RefCell<Vec<Box<[u8]>>>,
@@ -33,63 +33,149 @@ impl Chunks {
     }
 }
 
+/// Where the bytes of a chunk are.
+#[derive(Debug)]
+enum Buffer {
+    Own(Box<[u8]>),
+    /// A buffer that the kernel took from the ring, by number.
+    Ring(u16),
+    /// Given back.
+    Gone,
+}
+
 /// Bytes on their way from one socket to the other, in a buffer that goes back when dropped.
+#[derive(Debug)]
 pub struct Chunk {
-    home: Rc<super::Local>,
-    /// `None` exactly while being dropped.
-    buffer: Option<Box<[u8]>>,
+    buffer: Buffer,
     start: u32,
     end: u32,
 }
 
 /// Lends a buffer, or says that none is left.
-pub fn take_chunk() -> Option<Chunk> {
-    let home = local();
-    let pool = &home.chunks;
+fn take_chunk(local: &Local) -> Option<Chunk> {
+    let pool = &local.chunks;
     if pool.meters.chunks_in_use.get() >= CHUNKS_MAX {
         pool.meters.chunks_dry.add(1);
         return None;
     }
     pool.meters.chunks_in_use.up();
-    let buffer = Some(pool.free.borrow_mut().pop().unwrap_or_else(buffer));
-    Some(Chunk { home, buffer, start: 0, end: 0 })
+    let buffer = Buffer::Own(pool.free.borrow_mut().pop().unwrap_or_else(buffer));
+    Some(Chunk { buffer, start: 0, end: 0 })
 }
 
 impl Chunk {
-    pub(super) fn fill(
-        &mut self,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let buffer = self.buffer.as_mut().expect("held until dropped");
-        let n = read(buffer)?;
-        (self.start, self.end) = (0, n as u32);
-        Ok(n)
+    /// What the kernel has put into a buffer of the ring.
+    pub(super) fn of_ring(buffer: u16, filled: u32) -> Chunk {
+        Chunk { buffer: Buffer::Ring(buffer), start: 0, end: filled }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer.as_ref().expect("held until dropped")[self.start as usize..self.end as usize]
+    /// The bytes that have not been sent.
+    pub(super) fn bytes<'a>(&'a self, local: &'a Local) -> &'a [u8] {
+        let (start, end) = (self.start as usize, self.end as usize);
+        match &self.buffer {
+            Buffer::Own(buffer) => &buffer[start..end],
+            Buffer::Ring(buffer) => local.ring().buffers().bytes(*buffer, start, end),
+            Buffer::Gone => &[],
+        }
     }
 
-    pub(super) fn advance(&mut self, n: usize) {
-        self.start += n as u32;
-        debug_assert!(self.start <= self.end, "more sent than held");
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
     }
 
     /// Whether everything has been sent.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
+
+    fn advance(&mut self, n: usize) {
+        self.start += n as u32;
+        debug_assert!(self.start <= self.end, "more sent than held");
+    }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let pool = &self.home.chunks;
-        pool.meters.chunks_in_use.down();
-        let mut free = pool.free.borrow_mut();
-        if free.len() < CHUNKS_KEPT {
-            free.extend(self.buffer.take());
+        super::try_with_local(|local| match std::mem::replace(&mut self.buffer, Buffer::Gone) {
+            Buffer::Own(buffer) => {
+                local.chunks.meters.chunks_in_use.down();
+                let mut free = local.chunks.free.borrow_mut();
+                if free.len() < CHUNKS_KEPT {
+                    free.push(buffer);
+                }
+            }
+            Buffer::Ring(buffer) => local.ring().buffers().give_back(buffer),
+            Buffer::Gone => {}
+        });
+    }
+}
+
+/// What a [`Socket::recv`] came to.
+#[derive(Debug)]
+pub enum Received {
+    /// Bytes.
+    Bytes {
+        /// At least one.
+        chunk: Chunk,
+        /// True exactly when the source had no more.
+        drained: bool,
+    },
+    /// Nothing is there now.
+    Nothing,
+    /// Something may be there, and no buffer is left to put it in: [`pass_on`] needs none.
+    NoBuffer,
+    /// The source ended.
+    End,
+    /// The source was reset.
+    Reset,
+}
+
+/// Asks the socket itself, with a buffer of our own.
+pub(super) fn receive(socket: &Socket) -> Received {
+    let Some(mut chunk) = with_local(|local| take_chunk(local)) else { return Received::NoBuffer };
+    let Buffer::Own(buffer) = &mut chunk.buffer else { return Received::NoBuffer };
+    match sock::recv(socket, buffer) {
+        Ok(0) => Received::End,
+        Ok(n) => {
+            chunk.end = n as u32;
+            Received::Bytes { chunk, drained: n < CHUNK_BYTES }
+        }
+        Err(e) if sock::is_for_later(&e) => Received::Nothing,
+        Err(_) => Received::Reset,
+    }
+}
+
+/// What a [`Socket::send`] came to.
+#[derive(Debug)]
+pub enum Sent {
+    /// The socket took so many bytes, at least one; the chunk has the rest.
+    Some(usize, Chunk),
+    /// The socket takes nothing now.
+    Full(Chunk),
+    /// The socket was reset, or nobody reads it any more.
+    Reset,
+    /// The kernel will say: ask [`Socket::sent`].
+    Later,
+}
+
+impl Sent {
+    pub(super) fn of(mut chunk: Chunk, outcome: io::Result<usize>) -> Sent {
+        match outcome {
+            Ok(n) => {
+                chunk.advance(n);
+                Sent::Some(n, chunk)
+            }
+            Err(e) if sock::is_for_later(&e) => Sent::Full(chunk),
+            Err(_) => Sent::Reset,
         }
     }
+}
+
+/// Sends by a call of its own.
+pub(super) fn send(local: &Local, socket: &Socket, chunk: Chunk) -> Sent {
+    let outcome = sock::send(socket, chunk.bytes(local));
+    Sent::of(chunk, outcome)
 }
 
 /// What one [`pass_on`] came to.
@@ -117,20 +203,21 @@ pub enum Passed {
 /// Moves bytes without holding a buffer across a wait: looks at them, sends them, and takes from
 /// the source exactly what was sent. One more call per chunk than receiving them first.
 pub fn pass_on(source: &Socket, sink: &Socket) -> Passed {
-    let home = local();
-    let mut scratch = home.chunks.scratch.borrow_mut();
-    let seen = match sock::peek(source, &mut scratch) {
-        Ok(0) => return Passed::End,
-        Ok(seen) => seen,
-        Err(e) if sock::is_for_later(&e) => return Passed::SourceEmpty,
-        Err(_) => return Passed::SourceReset,
-    };
-    let sent = match sock::send(sink, &scratch[..seen]) {
-        Ok(sent) => sent,
-        Err(e) if sock::is_for_later(&e) => return Passed::SinkFull,
-        Err(_) => return Passed::SinkReset,
-    };
-    // The bytes are in the socket's queue, so this cannot fall short.
-    let _ = sock::discard(source, &mut scratch[..sent]);
-    Passed::Bytes { sent, drained: sent == seen && seen < CHUNK_BYTES }
+    with_local(|local| {
+        let mut scratch = local.chunks.scratch.borrow_mut();
+        let seen = match sock::peek(source, &mut scratch) {
+            Ok(0) => return Passed::End,
+            Ok(seen) => seen,
+            Err(e) if sock::is_for_later(&e) => return Passed::SourceEmpty,
+            Err(_) => return Passed::SourceReset,
+        };
+        let sent = match sock::send(sink, &scratch[..seen]) {
+            Ok(sent) => sent,
+            Err(e) if sock::is_for_later(&e) => return Passed::SinkFull,
+            Err(_) => return Passed::SinkReset,
+        };
+        // The bytes are in the socket's queue, so this cannot fall short.
+        let _ = sock::discard(source, &mut scratch[..sent]);
+        Passed::Bytes { sent, drained: sent == seen && seen < CHUNK_BYTES }
+    })
 }

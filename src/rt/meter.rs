@@ -1,8 +1,7 @@
 //! How long a shard stays away from its event queue.
 
 use std::{
-    cell::{Cell, RefCell},
-    task::Waker,
+    cell::Cell,
     time::{Duration, Instant},
 };
 
@@ -28,6 +27,12 @@ pub struct Meters {
     pub chunks_in_use: Gauge,
     /// Times a direction passed bytes on by peeking because no buffer was left.
     pub chunks_dry: Counter,
+    /// Buffers of the ring with bytes in them.
+    pub ring_buffers_in_use: Gauge,
+    /// Receives that ended because the ring had no buffer left; the socket was asked instead.
+    pub ring_buffers_dry: Counter,
+    /// Times completions had to wait in the kernel because their queue was full.
+    pub ring_overflows: Counter,
 }
 
 /// Measures turns: from the first task that runs after a wait to the last one before the next.
@@ -42,7 +47,6 @@ pub(super) struct TurnMeter {
     number: Cell<u64>,
     cpu_mark: Cell<Duration>,
     marked_at: Cell<Instant>,
-    turn_end: RefCell<Option<Waker>>,
 }
 
 fn cpu_now() -> Duration {
@@ -58,15 +62,14 @@ impl TurnMeter {
             number: Cell::new(0),
             cpu_mark: Cell::new(cpu_now()),
             marked_at: Cell::new(Instant::now()),
-            turn_end: RefCell::new(None),
         }
     }
 
-    /// Called before each task runs.
+    /// Called before each task runs; true exactly when a turn begins with it.
     #[inline]
-    pub(super) fn turn_goes_on(&self) {
+    pub(super) fn begin(&self) -> bool {
         if self.started.get().is_some() {
-            return;
+            return false;
         }
         let now = Instant::now();
         if now - self.marked_at.get() > MARK_AGE {
@@ -75,16 +78,11 @@ impl TurnMeter {
         }
         self.started.set(Some(now));
         self.number.set(self.number.get() + 1);
-        if let Some(waker) = &*self.turn_end.borrow() {
-            waker.wake_by_ref();
-        }
+        true
     }
 
     /// Called when no task is left to run in this turn.
-    pub(super) fn turn_ends(&self, waker: &Waker) {
-        if self.turn_end.borrow().is_none() {
-            self.turn_end.replace(Some(waker.clone()));
-        }
+    pub(super) fn end(&self) {
         let Some(started) = self.started.take() else { return };
         let wall = started.elapsed();
         if wall.as_micros() as u64 > self.meters.turn_max_us.get() {

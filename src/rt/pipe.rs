@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Meters, Socket, local};
+use super::{Meters, Socket, with_local};
 use crate::sock;
 
 /// After the kernel refused a pipe, how long until the next try.
@@ -65,7 +65,7 @@ pub struct Pipe {
 
 /// Lends a pipe, or says that none is left.
 pub fn take_pipe() -> Option<Pipe> {
-    let home = local();
+    let home = with_local(Rc::clone);
     let pool = &home.pipes;
     let free = pool.free.borrow_mut().pop();
     let Some(ends) = free.or_else(|| pool.open()) else {

@@ -20,7 +20,7 @@ use rustix::event::{
 };
 use slab::Slab;
 
-use super::{Socket, spawn};
+use super::{Socket, spawn, with_local};
 
 /// Events taken at once.
 const EVENTS: usize = 64;
@@ -49,13 +49,14 @@ impl Sinks {
 ///
 /// # Errors
 /// No descriptor or memory is left for the wait.
-pub(super) async fn writable(local: &Rc<super::Local>, socket: &Socket) -> io::Result<()> {
+pub(super) async fn writable(socket: &Socket) -> io::Result<()> {
+    let local = with_local(Rc::clone);
     let sinks = &local.sinks;
     let epoll = sinks.epoll()?;
     if !sinks.answered.get() {
         let watched = Socket::adopt(epoll.as_fd().try_clone_to_owned()?)?;
         sinks.answered.set(true);
-        drop(spawn(answer(Rc::clone(local), watched)));
+        drop(spawn(answer(Rc::clone(&local), watched)));
     }
     let place = sinks.waiting.borrow_mut().insert(None);
     let wanted = EventFlags::OUT | EventFlags::ONESHOT;

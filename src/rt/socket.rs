@@ -3,34 +3,42 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::{SocketAddr, TcpStream as StdStream},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    pin::{Pin, pin},
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::pin,
     rc::Rc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use monoio::net::TcpStream;
-
-use super::{Chunk, Driver, local};
+use super::{
+    Chunk, Received, Sent, epoll, lease,
+    ring::{self, Taken},
+    with_local,
+};
 use crate::sock;
 
 /// How long to wait where even waiting ran short of something.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// A descriptor registered with this shard's driver; closed when the last clone goes.
+/// A descriptor registered with this shard's engine; closed when the last clone goes.
 ///
-/// One task may wait for reading and one for writing: on epoll a second waiter would replace the
-/// first.
+/// One task may wait for reading and one for writing: a second waiter would replace the first.
 #[derive(Clone, Debug)]
-pub struct Socket(Rc<TcpStream>);
+pub struct Socket(Rc<Registered>);
+
+#[derive(Debug)]
+enum Registered {
+    Ring(ring::Handle),
+    /// Boxed, because it is far larger.
+    Epoll(Box<epoll::Stream>),
+}
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream owns the descriptor for as long as `self` lives, and the borrow is
-        // bound to `self`.
-        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+        match &*self.0 {
+            Registered::Ring(handle) => handle.fd(),
+            Registered::Epoll(stream) => stream.fd(),
+        }
     }
 }
 
@@ -38,30 +46,48 @@ impl Socket {
     /// Takes over a non-blocking descriptor: accepted, connected, listening or an eventfd.
     ///
     /// # Errors
-    /// The driver could not register it.
+    /// The engine could not register it.
     pub fn adopt(fd: OwnedFd) -> io::Result<Socket> {
-        // The engine wants its own stream type; it only ever waits for readiness on it.
-        Ok(Socket(Rc::new(TcpStream::from_std(StdStream::from(fd))?)))
+        Ok(Socket(Rc::new(with_local(|local| match &local.ring {
+            Some(ring) => Ok(Registered::Ring(ring.register(fd))),
+            None => epoll::Stream::register(fd).map(|s| Registered::Epoll(Box::new(s))),
+        })?)))
     }
 
-    /// Waits until reading would not block; may return early.
-    pub fn readable(&self) -> impl Future<Output = ()> {
-        Ready::new(self.0.readable(false))
+    /// Waits until [`Socket::recv`] has something to say; may return early.
+    pub async fn arrival(&self) {
+        match &*self.0 {
+            Registered::Ring(handle) => {
+                poll_fn(|cx| with_local(|local| local.ring().poll_arrival(handle, cx))).await;
+            }
+            Registered::Epoll(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits until reading the socket itself would not block; may return early. What a receive
+    /// before that has left is for [`Socket::recv`] to take, and ends the wait.
+    pub async fn readable(&self) {
+        match &*self.0 {
+            Registered::Ring(handle) => {
+                poll_fn(|cx| with_local(|local| local.ring().poll_ready_to_read(handle, cx))).await;
+            }
+            Registered::Epoll(stream) => stream.readable().await,
+        }
     }
 
     /// Waits until writing would not block; may return early.
-    pub fn writable(&self) -> impl Future<Output = ()> {
-        Ready::new(self.0.writable(false))
+    pub async fn writable(&self) {
+        match &*self.0 {
+            Registered::Ring(handle) => writable_on_ring(handle).await,
+            Registered::Epoll(stream) => stream.writable().await,
+        }
     }
 
     /// Waits until writing would not block, where [`Socket::writable`] returned and it did: on the
     /// ring that happens, again and again, once the peer has finished sending.
     pub async fn writable_at_last(&self) {
-        let local = local();
-        if local.driver == Driver::Epoll {
-            return self.writable().await;
-        }
-        if super::sink::writable(&local, self).await.is_err() {
+        let Registered::Ring(_) = &*self.0 else { return self.writable().await };
+        if super::sink::writable(self).await.is_err() {
             // Short of a descriptor: look again in a moment.
             super::sleep(RETRY_AFTER).await;
         }
@@ -89,7 +115,12 @@ impl Socket {
     /// `TimedOut` after `limit`, else the kernel's reason.
     pub async fn connected(&self, limit: Duration) -> io::Result<()> {
         let mut deadline = super::sleep(limit);
-        let mut wait = pin!(self.0.writable(false));
+        let mut wait = pin!(async {
+            match &*self.0 {
+                Registered::Ring(handle) => writable_on_ring(handle).await,
+                Registered::Epoll(stream) => stream.writable_for_sure().await,
+            }
+        });
         let (mut over, mut late) = (false, false);
         poll_fn(|cx| {
             if !over && deadline.as_mut().poll(cx).is_ready() {
@@ -98,11 +129,11 @@ impl Socket {
                 // counts, since nobody can tell any more whether it came in time.
                 late = !sock::is_decided(self);
                 if late {
-                    // Ends the wait below; dropping it would keep the descriptor open on the ring.
+                    // Ends the wait below.
                     sock::abort(self);
                 }
             }
-            wait.as_mut().poll(cx).map(drop)
+            wait.as_mut().poll(cx)
         })
         .await;
         match sock::connected(self) {
@@ -111,22 +142,59 @@ impl Socket {
         }
     }
 
-    /// Receives into `chunk` what is there, replacing what it held: 0 is the end.
-    ///
-    /// # Errors
-    /// As [`sock::recv`].
-    pub fn recv(&self, chunk: &mut Chunk) -> io::Result<usize> {
-        chunk.fill(|buffer| sock::recv(self, buffer))
+    /// Takes what the peer has sent. Never waits.
+    pub fn recv(&self) -> Received {
+        let Registered::Ring(handle) = &*self.0 else { return lease::receive(self) };
+        match with_local(|local| local.ring().take_received(handle)) {
+            Taken::Chunk { chunk, drained } => Received::Bytes { chunk, drained },
+            Taken::Nothing => Received::Nothing,
+            Taken::End => Received::End,
+            Taken::Reset => Received::Reset,
+            Taken::Ask => {
+                let received = lease::receive(self);
+                let drained = matches!(received, Received::Bytes { drained: true, .. });
+                with_local(|local| local.ring().asked(handle, drained));
+                received
+            }
+        }
     }
 
-    /// Sends from the front of `chunk` what the socket takes now, and takes it off.
+    /// Receives no more ahead of [`Socket::recv`], so that the socket can be read by other means.
+    /// True exactly when nothing received is left and none will come.
+    pub fn stop_recv(&self) -> bool {
+        match &*self.0 {
+            Registered::Ring(handle) => with_local(|local| local.ring().stop_receive(handle)),
+            Registered::Epoll(_) => true,
+        }
+    }
+
+    /// Sends from the front of `chunk` what the socket takes now. Never waits.
     ///
-    /// # Errors
-    /// As [`sock::send`].
-    pub fn send(&self, chunk: &mut Chunk) -> io::Result<usize> {
-        let sent = sock::send(self, chunk.bytes())?;
-        chunk.advance(sent);
-        Ok(sent)
+    /// One send at a time: after [`Sent::Later`] the next one comes after [`Socket::sent`].
+    pub fn send(&self, chunk: Chunk) -> Sent {
+        with_local(|local| match &*self.0 {
+            Registered::Ring(handle) if !local.tasks.is_dry() || !local.ring().is_quiet() => {
+                local.ring().send(local, handle, chunk);
+                Sent::Later
+            }
+            // Alone in its turn, a send of its own is one call as well, and the sooner one.
+            Registered::Ring(_) | Registered::Epoll(_) => lease::send(local, self, chunk),
+        })
+    }
+
+    /// Waits for what became of a send.
+    pub async fn sent(&self) -> Sent {
+        let Registered::Ring(handle) = &*self.0 else { unreachable!("epoll sends at once") };
+        poll_fn(|cx| with_local(|local| local.ring().poll_sent(handle, cx))).await
+    }
+
+    /// Whether the peer has reset the connection, seen without reading from it.
+    pub fn was_reset(&self) -> bool {
+        let heard = match &*self.0 {
+            Registered::Ring(handle) => with_local(|local| local.ring().heard_reset(handle)),
+            Registered::Epoll(_) => false,
+        };
+        heard || sock::was_reset(self)
     }
 
     /// Passes our FIN on.
@@ -140,37 +208,6 @@ impl Socket {
     }
 }
 
-/// A wait for readiness.
-///
-/// On epoll the engine asks `poll(2)` before the wait and once more after it. The first one is
-/// needed (it clears stale readiness); the second is not, since the caller tries anyway and comes
-/// back if there was nothing. The ring's wait is an operation and is awaited to its end.
-struct Ready<F> {
-    wait: F,
-    ring: bool,
-    woken: bool,
-}
-
-impl<F> Ready<F> {
-    fn new(wait: F) -> Self {
-        Ready { wait, ring: local().driver == Driver::IoUring, woken: false }
-    }
-}
-
-impl<F: Future> Future for Ready<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: `wait` is pinned whenever `self` is: it is never moved out, and `Ready` has no
-        // `Drop`. The flags are plain data.
-        let (wait, woken) = unsafe {
-            let ready = self.get_unchecked_mut();
-            if ready.woken && !ready.ring {
-                return Poll::Ready(());
-            }
-            (Pin::new_unchecked(&mut ready.wait), &mut ready.woken)
-        };
-        *woken = true;
-        wait.poll(cx).map(drop)
-    }
+async fn writable_on_ring(handle: &ring::Handle) {
+    poll_fn(|cx| with_local(|local| local.ring().poll_ready_to_write(handle, cx))).await;
 }

@@ -93,6 +93,8 @@ enum Step {
     SourceEmpty,
     /// The sink takes nothing now; what was read is held until it does.
     SinkFull(Held),
+    /// The kernel has what was read, and will say what the sink took.
+    Sending,
     /// The source's FIN was read and everything before it has been passed on.
     SourceEnded,
     SourceReset,
@@ -104,7 +106,7 @@ enum Step {
 impl Step {
     /// Whether the direction goes on after a wait for readiness.
     fn waits(&self) -> bool {
-        matches!(self, Step::SourceEmpty | Step::SinkFull(_))
+        matches!(self, Step::SourceEmpty | Step::SinkFull(_) | Step::Sending)
     }
 }
 
@@ -155,13 +157,25 @@ impl Flow {
             match step {
                 Step::Again => rt::turn().await,
                 Step::SourceEmpty => {
-                    self.ends.source.readable().await;
+                    match self.path() {
+                        Path::Copied => self.ends.source.arrival().await,
+                        Path::Spliced => self.ends.source.readable().await,
+                    }
                     self.waited().await;
+                }
+                Step::Sending => {
+                    let sent = self.ends.sink.sent().await;
+                    // Counted even if we have ended the connection meanwhile.
+                    if let Err(next) = copy::settle(&self, sent) {
+                        step = next;
+                        continue;
+                    }
                 }
                 Step::SinkFull(residue) => {
                     held = residue;
                     // Nobody reads the source meanwhile; the sweep watches whether it dies.
                     self.conn.set_blocked(self.direction, true);
+                    self.ends.source.stop_recv();
                     match self.vain_waits.get() {
                         0 => self.ends.sink.writable().await,
                         _ => Box::pin(self.ends.sink.writable_at_last()).await,
@@ -203,12 +217,16 @@ impl Flow {
             return step;
         }
         self.gate.woke(self.shard.clock_ms().saturating_sub(self.conn.moved_ms.get()));
-        match self.gate.path() {
-            // Kernel: splice(2) stops before an urgent byte for ever, and only a receive passes it
-            // (net/ipv4/tcp.c, `tcp_read_sock`), so a wait in vain is followed by a copy.
-            Path::Spliced if self.vain_waits.get() < 2 => splice::step(self),
-            _ => copy::step(self),
+        match self.path() {
+            Path::Spliced => splice::step(self),
+            Path::Copied => copy::step(self),
         }
+    }
+
+    /// Kernel: splice(2) stops before an urgent byte for ever, and only a receive passes it
+    /// (net/ipv4/tcp.c, `tcp_read_sock`), so a wait in vain is followed by a copy.
+    fn path(&self) -> Path {
+        if self.vain_waits.get() < 2 { self.gate.path() } else { Path::Copied }
     }
 
     /// Whether we, not a peer, ended the connection.

@@ -66,7 +66,7 @@ fn look_at(shard: &Shard, conn: &Conn) {
     let listener = &shard.bridge.plan.listeners[conn.arrival.listener];
     let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
     match conn.phase() {
-        Phase::Dialing if sock::was_reset(&conn.client) => conn.decide(EndReason::ClientReset),
+        Phase::Dialing if conn.client.was_reset() => conn.decide(EndReason::ClientReset),
         Phase::Dialing | Phase::Closing => {}
         Phase::Relaying | Phase::HalfClosed => {
             if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
@@ -99,7 +99,7 @@ fn watch_finished(shard: &Shard, conn: &Conn) {
     let (Some(finished), Some(other)) = (conn.socket(side), conn.socket(side.other())) else {
         return;
     };
-    if sock::was_reset(finished) && (sock::unsent(other) == 0 || hung_up_too_long(shard, conn)) {
+    if finished.was_reset() && (sock::unsent(other) == 0 || hung_up_too_long(shard, conn)) {
         conn.decide(EndReason::reset_by(side));
     }
 }
@@ -119,7 +119,7 @@ fn watch_blocked(shard: &Shard, conn: &Conn) {
         let side = direction.source();
         // Whoever wrote to the dead side has taken the error off its socket and noted the reset.
         let noted = conn.ended().and_then(|end| end.reset_side()) == Some(side);
-        let dead = || noted || conn.socket(side).is_some_and(sock::was_reset);
+        let dead = || noted || conn.socket(side).is_some_and(|socket| socket.was_reset());
         if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
             conn.decide(EndReason::reset_by(side));
         }

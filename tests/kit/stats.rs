@@ -32,6 +32,14 @@ impl Stats {
         self.0["shards"].as_array().unwrap().iter().map(|shard| number(shard, key)).sum()
     }
 
+    /// Buffers and pipes with bytes in them.
+    pub fn held(&self) -> u64 {
+        ["buffers_in_use", "ring_buffers_in_use", "pipes_in_use"]
+            .map(|key| self.shards(key))
+            .iter()
+            .sum()
+    }
+
     /// Connections ended for that reason; a reason that never occurred may be absent.
     pub fn ended(&self, reason: &str) -> u64 {
         self.0["listeners"][0]["ended_total"][reason].as_u64().unwrap_or(0)

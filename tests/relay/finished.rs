@@ -113,7 +113,7 @@ pub fn answer_until_held_up(
         let (mut before, mut same) = (u64::MAX, 0);
         proxy.wait_stats("passed on, or held up", |s| {
             let now = s.listener("bytes_down_total");
-            let held = s.shards("buffers_in_use") + s.shards("pipes_in_use");
+            let held = s.held();
             same = if now == before && held > 0 { same + 1 } else { 0 };
             before = now;
             held_up = same == LOOKS;

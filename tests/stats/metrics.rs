@@ -8,7 +8,7 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 57] = [
+const SAME: [(&str, &str, f64); 60] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
@@ -36,6 +36,9 @@ const SAME: [(&str, &str, f64); 57] = [
     ("shards[].buffers_in_use", "ringway_shard_buffers_in_use", 1.0),
     ("shards[].buffers_max", "ringway_shard_buffers_max", 1.0),
     ("shards[].buffers_dry_total", "ringway_shard_buffers_dry_total", 1.0),
+    ("shards[].ring_buffers_in_use", "ringway_shard_ring_buffers_in_use", 1.0),
+    ("shards[].ring_buffers_dry_total", "ringway_shard_ring_buffers_dry_total", 1.0),
+    ("shards[].ring_overflows_total", "ringway_shard_ring_overflows_total", 1.0),
     ("listeners[].connections_active", "ringway_listener_connections_active", 1.0),
     ("listeners[].max_connections", "ringway_listener_max_connections", 1.0),
     ("listeners[].accepted_total", "ringway_listener_accepted_total", 1.0),

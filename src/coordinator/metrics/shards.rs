@@ -14,7 +14,7 @@ use crate::{
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 15] = [
+const SHARD_METRICS: [ShardMetric; 18] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
@@ -35,6 +35,15 @@ const SHARD_METRICS: [ShardMetric; 15] = [
     ("shard_buffers_max", "Buffers that may be held", false, |_| f64::from(CHUNKS_MAX)),
     ("shard_buffers_dry", "Times bytes were passed on without a buffer", true, |s| {
         s.meters.chunks_dry.get() as f64
+    }),
+    ("shard_ring_buffers_in_use", "Buffers of the ring with bytes in them", false, |s| {
+        f64::from(s.meters.ring_buffers_in_use.get())
+    }),
+    ("shard_ring_buffers_dry", "Receives that found no buffer in the ring", true, |s| {
+        s.meters.ring_buffers_dry.get() as f64
+    }),
+    ("shard_ring_overflows", "Times completions waited for room in their queue", true, |s| {
+        s.meters.ring_overflows.get() as f64
     }),
     ("shard_pick_samples", "Picks whose error was looked at", true, |s| {
         s.pick_error.samples.get() as f64

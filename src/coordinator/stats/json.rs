@@ -84,6 +84,9 @@ fn shards(app: &App) -> Vec<Value> {
             "buffers_in_use": meters.chunks_in_use.get(),
             "buffers_max": crate::rt::CHUNKS_MAX,
             "buffers_dry_total": meters.chunks_dry.get(),
+            "ring_buffers_in_use": meters.ring_buffers_in_use.get(),
+            "ring_buffers_dry_total": meters.ring_buffers_dry.get(),
+            "ring_overflows_total": meters.ring_overflows.get(),
         })
     };
     app.bridge.boards.shards.iter().enumerate().map(shard).collect()

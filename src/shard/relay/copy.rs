@@ -3,20 +3,20 @@
 use super::{Flow, Held, Step};
 use crate::{
     bridge::Path,
-    rt::{self, CHUNK_BYTES, Chunk, Passed},
-    sock,
+    rt::{self, Chunk, Passed, Received, Sent},
 };
 
 /// Moves what is there, at most a turn's share.
 pub(super) fn step(flow: &mut Flow) -> Step {
     while flow.share.is_left() {
-        let Some(mut chunk) = rt::take_chunk() else { return pass_on(flow) };
-        let n = match flow.ends.source.recv(&mut chunk) {
-            Ok(0) => return Step::SourceEnded,
-            Ok(n) => n,
-            Err(e) if sock::is_for_later(&e) => return Step::SourceEmpty,
-            Err(_) => return Step::SourceReset,
+        let (chunk, drained) = match flow.ends.source.recv() {
+            Received::Bytes { chunk, drained } => (chunk, drained),
+            Received::Nothing => return Step::SourceEmpty,
+            Received::NoBuffer => return pass_on(flow),
+            Received::End => return Step::SourceEnded,
+            Received::Reset => return Step::SourceReset,
         };
+        let n = chunk.len();
         flow.received();
         flow.share.charge(n);
         let changed = flow.gate.moved(n);
@@ -26,8 +26,8 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         if changed {
             return Step::Again;
         }
-        // A short read emptied the socket; asking again would cost a call to learn that.
-        if n < CHUNK_BYTES {
+        // Asking again would cost a call to learn that nothing is there.
+        if drained {
             return Step::SourceEmpty;
         }
     }
@@ -35,15 +35,26 @@ pub(super) fn step(flow: &mut Flow) -> Step {
 }
 
 /// Sends the whole chunk, or says why that has to wait.
-pub(super) fn deliver(flow: &Flow, mut chunk: Chunk) -> Result<(), Step> {
-    while !chunk.is_empty() {
-        match flow.ends.sink.send(&mut chunk) {
-            Ok(n) => flow.delivered(n, Path::Copied),
-            Err(e) if sock::is_for_later(&e) => return Err(Step::SinkFull(Held::Chunk(chunk))),
-            Err(_) => return Err(Step::SinkReset),
+pub(super) fn deliver(flow: &Flow, chunk: Chunk) -> Result<(), Step> {
+    settle(flow, flow.ends.sink.send(chunk))
+}
+
+/// Counts what a send came to and sends the rest, or says why that has to wait.
+pub(super) fn settle(flow: &Flow, mut sent: Sent) -> Result<(), Step> {
+    loop {
+        match sent {
+            Sent::Some(n, rest) => {
+                flow.delivered(n, Path::Copied);
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                sent = flow.ends.sink.send(rest);
+            }
+            Sent::Full(chunk) => return Err(Step::SinkFull(Held::Chunk(chunk))),
+            Sent::Reset => return Err(Step::SinkReset),
+            Sent::Later => return Err(Step::Sending),
         }
     }
-    Ok(())
 }
 
 /// No buffer is left on this shard: one step without holding any.

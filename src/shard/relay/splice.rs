@@ -14,6 +14,10 @@ use crate::{
 
 /// Moves what is there, at most a turn's share. Without a free pipe it copies this once.
 pub(super) fn step(flow: &mut Flow) -> Step {
+    if !flow.ends.source.stop_recv() {
+        // What was received ahead goes first.
+        return copy::step(flow);
+    }
     let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
     while flow.share.is_left() {
         let n = match pipe.splice_in(&flow.ends.source) {

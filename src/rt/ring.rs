@@ -1,0 +1,396 @@
+//! The engine for io_uring: receives that go on by themselves, sends that go in with the wait.
+//!
+//! Sockets are slots here, tasks wait on slots, and a turn of the shard is one call into the
+//! kernel: [`Ring::turn`] submits what the tasks have queued, waits if nobody is ready, and brings
+//! every completion to its slot. Nothing here knows what a connection is.
+
+pub(super) mod buffers;
+pub(super) mod kernel;
+mod slot;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use rustix::io::Errno;
+use slab::Slab;
+
+use self::{
+    buffers::Buffers,
+    kernel::{Completion, Kernel, Op},
+    slot::{Heard, Kind, Receive, Sending, Slot, Tag, Wait},
+};
+use super::{Chunk, Local, Meters, Sent};
+
+/// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
+/// what has come must not take everybody's buffers.
+const INBOX_MAX: u16 = 8;
+
+/// Whether this host has what the engine needs.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn probe() -> io::Result<()> {
+    Kernel::new(&Buffers::new(Box::leak(Box::default()))).map(drop)
+}
+
+/// A ring and the sockets on it.
+pub(super) struct Ring {
+    // Before the buffers, which the kernel knows as long as the ring lives.
+    kernel: RefCell<Kernel>,
+    buffers: Buffers,
+    slots: RefCell<Slab<Slot>>,
+    births: Cell<u32>,
+    /// The earliest moment at which the kernel will wake us.
+    alarm: Cell<Option<Instant>>,
+    completions: RefCell<Vec<Completion>>,
+    meters: &'static Meters,
+}
+
+/// A registered descriptor; the slot goes with it.
+#[derive(Debug)]
+pub(super) struct Handle {
+    place: u32,
+    fd: RawFd,
+}
+
+impl Handle {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the slot owns the descriptor and keeps it open while this handle lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        super::try_with_local(|local| local.ring().orphan(self.place));
+    }
+}
+
+impl Ring {
+    pub(super) fn new(meters: &'static Meters) -> io::Result<Ring> {
+        let buffers = Buffers::new(meters);
+        Ok(Ring {
+            kernel: RefCell::new(Kernel::new(&buffers)?),
+            buffers,
+            slots: RefCell::default(),
+            births: Cell::default(),
+            alarm: Cell::default(),
+            completions: RefCell::default(),
+            meters,
+        })
+    }
+
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Takes a descriptor over.
+    pub(super) fn register(&self, fd: OwnedFd) -> Handle {
+        let birth = self.births.replace(self.births.get().wrapping_add(1));
+        let raw = fd.as_raw_fd();
+        let place = self.slots.borrow_mut().insert(Slot::new(fd, birth)) as u32;
+        Handle { place, fd: raw }
+    }
+
+    /// Submits what is queued, waits until `next` if `wait`, and takes all completions.
+    pub(super) fn turn(&self, wait: bool, next: Option<Instant>) {
+        if wait {
+            self.set_alarm(next);
+        }
+        let mut completions = self.completions.take();
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.enter(wait);
+        if kernel.reap(&mut completions) {
+            self.meters.ring_overflows.add(1);
+        }
+        drop(kernel);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions.replace(completions);
+    }
+
+    /// One alarm is enough: the tick's comes each 50 ms, and most deadlines lie behind it.
+    fn set_alarm(&self, next: Option<Instant>) {
+        let set = self.alarm.get();
+        let Some(next) = next.filter(|next| set.is_none_or(|set| *next < set)) else { return };
+        self.alarm.set(Some(next));
+        let after = next.saturating_duration_since(Instant::now());
+        self.kernel.borrow_mut().push(Op::Alarm(after), Tag::ALARM.pack());
+    }
+
+    fn push(&self, slot: &mut Slot, place: u32, kind: Kind, op: Op) {
+        slot.in_kernel += 1;
+        let tag = Tag { kind, birth: slot.birth, place };
+        self.kernel.borrow_mut().push(op, tag.pack());
+    }
+
+    fn cancel(&self, slot: &Slot, place: u32, kind: Kind) {
+        let what = Tag { kind, birth: slot.birth, place };
+        self.kernel.borrow_mut().push(Op::Cancel(what.pack()), Tag::ASIDE.pack());
+    }
+
+    /// Brings a completion to its slot.
+    fn complete(&self, done: Completion) {
+        let tag = Tag::unpack(done.tag);
+        match tag.kind {
+            Kind::Aside => return,
+            Kind::Alarm => return self.alarm.set(None),
+            _ => {}
+        }
+        if let Some(buffer) = done.buffer {
+            self.buffers.taken(buffer, done.result.max(0) as u32);
+        }
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(tag.place as usize).filter(|slot| slot.birth == tag.birth);
+        let Some(slot) = slot else {
+            debug_assert!(false, "a slot outlives its operations");
+            done.buffer.into_iter().for_each(|buffer| self.buffers.give_back(buffer));
+            return;
+        };
+        if !done.more {
+            slot.in_kernel -= 1;
+        }
+        match tag.kind {
+            Kind::Receive => self.received(slot, tag.place, done),
+            Kind::PollIn => {
+                slot.poll_in = Wait::Over;
+                slot.wake_reader();
+            }
+            Kind::PollOut => {
+                slot.poll_out = Wait::Over;
+                slot.wake_writer();
+            }
+            Kind::Send => {
+                if let Sending::On(chunk) = std::mem::take(&mut slot.sending) {
+                    slot.sending = Sending::Over(chunk, outcome(done.result));
+                }
+                slot.wake_writer();
+            }
+            Kind::Alarm | Kind::Aside => {}
+        }
+        if slot.orphan && slot.in_kernel == 0 {
+            slots.remove(tag.place as usize);
+        }
+    }
+
+    fn received(&self, slot: &mut Slot, place: u32, done: Completion) {
+        if !done.more {
+            slot.receive = Receive::Off;
+        }
+        match (done.result, done.buffer) {
+            (1.., Some(buffer)) if !slot.orphan => {
+                slot.inbox.push(&self.buffers, buffer);
+                slot.fat |= self.buffers.is_full(buffer);
+                if slot.fat || slot.inbox.count() >= INBOX_MAX {
+                    self.stop(slot, place);
+                }
+            }
+            (result, buffer) => {
+                buffer.into_iter().for_each(|buffer| self.buffers.give_back(buffer));
+                match result {
+                    0 => slot.heard = Heard::Fin,
+                    // Our own doing: no buffer was left, or the receive was stopped.
+                    _ if result == -Errno::NOBUFS.raw_os_error() => {
+                        self.meters.ring_buffers_dry.add(1)
+                    }
+                    _ if result == -Errno::CANCELED.raw_os_error() => {}
+                    error @ ..0 => slot.heard = Heard::Error(-error),
+                    _ => {}
+                }
+            }
+        }
+        slot.wake_reader();
+    }
+
+    /// Asks the kernel to end a receive; what it has taken from the socket by then still comes.
+    fn stop(&self, slot: &mut Slot, place: u32) {
+        if slot.receive == Receive::On {
+            self.cancel(slot, place, Kind::Receive);
+            slot.receive = Receive::Stopping;
+        }
+    }
+
+    /// The last handle is gone: ends what goes on, and closes once nothing names the slot.
+    fn orphan(&self, place: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[place as usize];
+        slot.orphan = true;
+        while let Some(buffer) = slot.inbox.pop(&self.buffers) {
+            self.buffers.give_back(buffer);
+        }
+        if slot.in_kernel == 0 {
+            let gone = slots.remove(place as usize);
+            drop(slots);
+            return drop(gone);
+        }
+        for kind in slot.endless() {
+            self.cancel(slot, place, kind);
+        }
+    }
+
+    fn slot<T>(&self, handle: &Handle, look: impl FnOnce(&mut Slot) -> T) -> T {
+        look(&mut self.slots.borrow_mut()[handle.place as usize])
+    }
+
+    /// Waits until a receive has something to say; starts one where none goes on.
+    pub(super) fn poll_arrival(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
+        self.slot(handle, |slot| {
+            if !slot.inbox.is_empty() || slot.heard != Heard::Nothing {
+                return Poll::Ready(());
+            }
+            if slot.receive == Receive::Off {
+                if slot.fat || slot.poll_in != Wait::Off || self.buffers.free() == 0 {
+                    return self.poll_readable(slot, handle, cx);
+                }
+                self.push(slot, handle.place, Kind::Receive, Op::Receive(handle.fd));
+                slot.receive = Receive::On;
+            }
+            slot.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    /// Waits until reading would not block, or until a receive that goes on has been stopped.
+    pub(super) fn poll_ready_to_read(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
+        self.slot(handle, |slot| {
+            if !slot.inbox.is_empty() || slot.heard != Heard::Nothing {
+                return Poll::Ready(());
+            }
+            if slot.receive == Receive::Off {
+                return self.poll_readable(slot, handle, cx);
+            }
+            self.stop(slot, handle.place);
+            slot.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    fn poll_readable(&self, slot: &mut Slot, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
+        match slot.poll_in {
+            Wait::Over => {
+                slot.poll_in = Wait::Off;
+                return Poll::Ready(());
+            }
+            Wait::Off => {
+                self.push(slot, handle.place, Kind::PollIn, Op::PollIn(handle.fd));
+                slot.poll_in = Wait::On;
+            }
+            Wait::On => {}
+        }
+        slot.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits until writing would not block.
+    pub(super) fn poll_ready_to_write(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
+        self.slot(handle, |slot| {
+            match slot.poll_out {
+                Wait::Over => {
+                    slot.poll_out = Wait::Off;
+                    return Poll::Ready(());
+                }
+                Wait::Off => {
+                    self.push(slot, handle.place, Kind::PollOut, Op::PollOut(handle.fd));
+                    slot.poll_out = Wait::On;
+                }
+                Wait::On => {}
+            }
+            slot.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    /// What a receive has brought, if one goes on or has something left.
+    pub(super) fn take_received(&self, handle: &Handle) -> Taken {
+        self.slot(handle, |slot| {
+            if let Some(buffer) = slot.inbox.pop(&self.buffers) {
+                let chunk = Chunk::of_ring(buffer, self.buffers.filled(buffer));
+                let last = slot.inbox.is_empty() && slot.heard == Heard::Nothing;
+                return Taken::Chunk { chunk, drained: last && slot.receive == Receive::On };
+            }
+            match (slot.heard, slot.receive) {
+                (Heard::Fin, _) => Taken::End,
+                (Heard::Error(_), _) => Taken::Reset,
+                (Heard::Nothing, Receive::Off) => Taken::Ask,
+                (Heard::Nothing, _) => Taken::Nothing,
+            }
+        })
+    }
+
+    /// The socket was asked itself, and had no more or may have.
+    pub(super) fn asked(&self, handle: &Handle, drained: bool) {
+        self.slot(handle, |slot| slot.fat &= !drained);
+    }
+
+    /// Ends a receive; true exactly when none goes on and all it brought has been taken.
+    pub(super) fn stop_receive(&self, handle: &Handle) -> bool {
+        self.slot(handle, |slot| {
+            self.stop(slot, handle.place);
+            let settled = slot.inbox.is_empty() && slot.heard == Heard::Nothing;
+            settled && slot.receive == Receive::Off
+        })
+    }
+
+    /// Whether a receive has found the peer to be gone.
+    pub(super) fn heard_reset(&self, handle: &Handle) -> bool {
+        self.slot(handle, |slot| matches!(slot.heard, Heard::Error(_)))
+    }
+
+    /// Whether nothing waits to go into the kernel: a send of its own would be a call of its own
+    /// either way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.kernel.borrow_mut().queued() == 0
+    }
+
+    /// Queues a send; [`Ring::poll_sent`] tells what became of it.
+    pub(super) fn send(&self, local: &Local, handle: &Handle, chunk: Chunk) {
+        self.slot(handle, |slot| {
+            assert!(matches!(slot.sending, Sending::Off), "one send at a time");
+            // The bytes do not move with the chunk that owns them.
+            let bytes = chunk.bytes(local);
+            let op = Op::Send(handle.fd, bytes.as_ptr(), bytes.len() as u32);
+            slot.sending = Sending::On(chunk);
+            self.push(slot, handle.place, Kind::Send, op);
+        });
+    }
+
+    /// What became of a send.
+    pub(super) fn poll_sent(&self, handle: &Handle, cx: &Context<'_>) -> Poll<Sent> {
+        let over = self.slot(handle, |slot| match std::mem::take(&mut slot.sending) {
+            Sending::Over(chunk, outcome) => Some((chunk, outcome)),
+            pending => {
+                slot.sending = pending;
+                slot.writer = Some(cx.waker().clone());
+                None
+            }
+        });
+        over.map_or(Poll::Pending, |(chunk, outcome)| Poll::Ready(Sent::of(chunk, outcome)))
+    }
+}
+
+/// What a socket's own receive has for its reader.
+pub(super) enum Taken {
+    Chunk {
+        chunk: Chunk,
+        drained: bool,
+    },
+    End,
+    Reset,
+    /// Nothing yet; it will come.
+    Nothing,
+    /// No receive goes on: the socket has to be asked.
+    Ask,
+}
+
+fn outcome(result: i32) -> io::Result<usize> {
+    match usize::try_from(result) {
+        Ok(count) => Ok(count),
+        Err(_) => Err(Errno::from_raw_os_error(-result).into()),
+    }
+}

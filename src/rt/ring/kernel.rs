@@ -1,0 +1,139 @@
+//! What the ring asks the kernel, and what comes back: the submission and completion queues.
+//!
+//! The one place that speaks the language of the `io-uring` crate.
+
+use std::{io, os::fd::RawFd, time::Duration};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::{event::PollFlags, net::SendFlags};
+
+use super::buffers::{Buffers, GROUP};
+
+/// Entries of the submission queue; a full queue is submitted early, so this bounds memory, not
+/// connections.
+const SUBMISSIONS: u32 = 1024;
+
+/// Entries of the completion queue: each connection may complete several operations in a turn. One
+/// that overflows is kept by the kernel (`IORING_FEAT_NODROP`) until there is room.
+const COMPLETIONS: u32 = 8192;
+
+const ENTER_GETEVENTS: u32 = 1;
+
+/// What the kernel is asked to do. No operation but a receive or a poll outlives the
+/// submission it went in with, so nothing of ours is lent to the kernel across a wait.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::rt) enum Op {
+    /// Receive again and again, each time into a buffer of the shared ring.
+    Receive(RawFd),
+    /// Tell once when reading would not block.
+    PollIn(RawFd),
+    /// Tell once when writing would not block.
+    PollOut(RawFd),
+    /// Send what fits at once.
+    Send(RawFd, *const u8, u32),
+    /// End the operation that has this tag.
+    Cancel(u64),
+    /// Complete after a time.
+    Alarm(Duration),
+}
+
+/// An operation came to something.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::rt) struct Completion {
+    /// What it was submitted with.
+    pub(in crate::rt) tag: u64,
+    /// A count or a negative error number.
+    pub(in crate::rt) result: i32,
+    /// The buffer that was filled.
+    pub(in crate::rt) buffer: Option<u16>,
+    /// True exactly when the operation goes on.
+    pub(in crate::rt) more: bool,
+}
+
+fn poll(fd: RawFd, what: PollFlags) -> squeue::Entry {
+    opcode::PollAdd::new(types::Fd(fd), u32::from(what.bits())).build()
+}
+
+/// A ring of one thread.
+pub(super) struct Kernel {
+    ring: IoUring,
+    /// Read by the kernel when the alarm is submitted.
+    alarm: Box<types::Timespec>,
+}
+
+/// With SINGLE_ISSUER and DEFER_TASKRUN the kernel does the work of a completion when we ask for
+/// it, in one go, and never interrupts us (kernel 6.1).
+pub(super) fn build() -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_cqsize(COMPLETIONS);
+    builder.build(SUBMISSIONS)
+}
+
+impl Kernel {
+    pub(super) fn new(buffers: &Buffers) -> io::Result<Kernel> {
+        let ring = build()?;
+        buffers.register(&ring.submitter())?;
+        // Saves looking up the ring's descriptor at each call; kernels before 5.18 lack it.
+        let _ = ring.submitter().register_ring_fd();
+        Ok(Kernel { ring, alarm: Box::default() })
+    }
+
+    /// Queues an operation; the kernel sees it with the next [`Kernel::enter`].
+    pub(super) fn push(&mut self, op: Op, tag: u64) {
+        if let Op::Alarm(after) = op {
+            *self.alarm = types::Timespec::from(after);
+        }
+        let entry = self.entry(op).user_data(tag);
+        loop {
+            // SAFETY: what the entry points to lives until the kernel has taken it: the bytes of a
+            // send belong to its slot until it completes, the alarm to `self`.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // Busy or short of memory: room comes with the completions that are taken then.
+            let _ = self.ring.submit();
+        }
+    }
+
+    fn entry(&self, op: Op) -> squeue::Entry {
+        match op {
+            Op::Receive(fd) => opcode::RecvMulti::new(types::Fd(fd), GROUP).build(),
+            Op::PollIn(fd) => poll(fd, PollFlags::IN),
+            Op::PollOut(fd) => poll(fd, PollFlags::OUT),
+            Op::Send(fd, bytes, len) => {
+                let flags = (SendFlags::NOSIGNAL | SendFlags::DONTWAIT).bits();
+                opcode::Send::new(types::Fd(fd), bytes, len).flags(flags as i32).build()
+            }
+            Op::Cancel(tag) => opcode::AsyncCancel::new(tag).build(),
+            Op::Alarm(_) => opcode::Timeout::new(&*self.alarm).build(),
+        }
+    }
+
+    /// Operations that the kernel has not seen yet.
+    pub(super) fn queued(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
+    /// Submits what is queued, and waits for a completion if `wait`.
+    pub(super) fn enter(&mut self, wait: bool) {
+        let queued = self.queued() as u32;
+        // An error is a signal, or a kernel that wants its completions taken first; either way the
+        // next turn submits what is left.
+        // SAFETY: no argument is passed, so there is nothing to be valid.
+        let _ = unsafe {
+            self.ring.submitter().enter::<u8>(queued, u32::from(wait), ENTER_GETEVENTS, None)
+        };
+    }
+
+    /// Takes all completions; true if some had to wait for room in the queue.
+    pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
+        let overflown = self.ring.submission().cq_overflow();
+        into.extend(self.ring.completion().map(|entry| Completion {
+            tag: entry.user_data(),
+            result: entry.result(),
+            buffer: cqueue::buffer_select(entry.flags()),
+            more: cqueue::more(entry.flags()),
+        }));
+        overflown
+    }
+}

@@ -1,0 +1,176 @@
+//! One registered descriptor: what the kernel does for it, what has come, and who waits.
+//!
+//! A slot is used again only when no operation names it any more, and each use has a birth of its
+//! own that goes into the operations' tags: a late completion never touches a later socket.
+
+use std::{io, os::fd::OwnedFd, task::Waker};
+
+use super::buffers::Inbox;
+use crate::rt::Chunk;
+
+/// Which operation of a slot a tag names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Receive,
+    PollIn,
+    PollOut,
+    Send,
+    /// A deadline of ours has come; of no slot.
+    Alarm,
+    /// Nobody waits for it: a cancel.
+    Aside,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] =
+        [Kind::Receive, Kind::PollIn, Kind::PollOut, Kind::Send, Kind::Alarm, Kind::Aside];
+}
+
+/// Bits of a birth that fit into a tag.
+const BIRTH_MASK: u32 = (1 << 24) - 1;
+
+/// The name of an operation: kind, birth and place of its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) kind: Kind,
+    pub(super) birth: u32,
+    pub(super) place: u32,
+}
+
+impl Tag {
+    pub(super) const ASIDE: Tag = Tag { kind: Kind::Aside, birth: 0, place: 0 };
+    pub(super) const ALARM: Tag = Tag { kind: Kind::Alarm, birth: 0, place: 0 };
+
+    pub(super) fn pack(self) -> u64 {
+        let birth = u64::from(self.birth & BIRTH_MASK);
+        (self.kind as u64) << 56 | birth << 32 | u64::from(self.place)
+    }
+
+    /// The tag in a completion of ours.
+    pub(super) fn unpack(word: u64) -> Tag {
+        let kind = Kind::ALL.get((word >> 56) as usize).copied().unwrap_or(Kind::Aside);
+        Tag { kind, birth: (word >> 32) as u32 & BIRTH_MASK, place: word as u32 }
+    }
+}
+
+/// The receive of a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Receive {
+    #[default]
+    Off,
+    On,
+    /// Cancelled, and the kernel has not said yet that it has ended.
+    Stopping,
+}
+
+/// A wait for readiness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wait {
+    #[default]
+    Off,
+    On,
+    /// Over, and nobody has been told yet.
+    Over,
+}
+
+/// How the stream from the peer ended, as a receive found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Heard {
+    #[default]
+    Nothing,
+    Fin,
+    /// An error number.
+    Error(i32),
+}
+
+/// A send through the ring.
+#[derive(Default)]
+pub(super) enum Sending {
+    #[default]
+    Off,
+    /// The kernel has, or will get, these bytes; they are nobody else's until it is over.
+    On(Chunk),
+    Over(Chunk, io::Result<usize>),
+}
+
+/// A registered descriptor.
+pub(super) struct Slot {
+    pub(super) birth: u32,
+    /// Operations that name it, queued or in the kernel.
+    pub(super) in_kernel: u16,
+    /// True exactly when its last handle is gone.
+    pub(super) orphan: bool,
+    pub(super) receive: Receive,
+    /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer,
+    /// and nothing since has said that the stream is thinner. Many bytes at a time are cheaper in
+    /// buffers of our own, which are larger, and one sender cannot take those of all.
+    pub(super) fat: bool,
+    pub(super) poll_in: Wait,
+    pub(super) poll_out: Wait,
+    pub(super) heard: Heard,
+    pub(super) inbox: Inbox,
+    pub(super) sending: Sending,
+    /// One task waits for what comes, one for what goes.
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    /// Closed with the slot, when nothing in the kernel names it any more.
+    _fd: OwnedFd,
+}
+
+impl Slot {
+    pub(super) fn new(fd: OwnedFd, birth: u32) -> Slot {
+        Slot {
+            birth: birth & BIRTH_MASK,
+            in_kernel: 0,
+            orphan: false,
+            receive: Receive::Off,
+            fat: false,
+            poll_in: Wait::Off,
+            poll_out: Wait::Off,
+            heard: Heard::Nothing,
+            inbox: Inbox::default(),
+            sending: Sending::Off,
+            reader: None,
+            writer: None,
+            _fd: fd,
+        }
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn wake_writer(&mut self) {
+        self.writer.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// What goes on in the kernel until somebody ends it.
+    pub(super) fn endless(&self) -> impl Iterator<Item = Kind> {
+        [
+            (self.receive == Receive::On, Kind::Receive),
+            (self.poll_in == Wait::On, Kind::PollIn),
+            (self.poll_out == Wait::On, Kind::PollOut),
+        ]
+        .into_iter()
+        .filter_map(|(goes_on, kind)| goes_on.then_some(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_survives_its_word() {
+        for kind in Kind::ALL {
+            let tag = Tag { kind, birth: BIRTH_MASK, place: u32::MAX - 1 };
+            assert_eq!(Tag::unpack(tag.pack()), tag);
+        }
+    }
+
+    #[test]
+    fn a_slot_stays_small() {
+        // Two of these belong to each connection.
+        assert!(size_of::<Slot>() <= 112, "{}", size_of::<Slot>());
+    }
+}

@@ -1,0 +1,188 @@
+//! Tasks of a shard: a table, a queue of those that are ready, and wakers that count nothing.
+//!
+//! A turn runs what was ready when it began; what is woken meanwhile runs in the next one, after a
+//! look at the kernel. So no task can keep the others, or the timers, from their turn.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+};
+
+use slab::Slab;
+
+/// What a task runs.
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Which task, and its birth: a waker of an earlier task in the same place wakes nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id {
+    place: u32,
+    birth: u32,
+}
+
+struct Task {
+    birth: u32,
+    /// True exactly while it is in the queue.
+    queued: bool,
+    /// `None` exactly while it runs.
+    work: Option<Work>,
+    /// Who waits for its end.
+    joiner: Option<Waker>,
+}
+
+/// The tasks of one thread.
+#[derive(Default)]
+pub(super) struct Tasks {
+    table: RefCell<Slab<Task>>,
+    ready: RefCell<VecDeque<Id>>,
+    births: Cell<u32>,
+}
+
+impl Tasks {
+    /// Takes a task in; it runs in the next turn.
+    pub(super) fn spawn(&self, work: Work) -> Id {
+        let birth = self.births.get().wrapping_add(1);
+        self.births.set(birth);
+        let task = Task { birth, queued: true, work: Some(work), joiner: None };
+        let place = self.table.borrow_mut().insert(task) as u32;
+        let id = Id { place, birth };
+        self.ready.borrow_mut().push_back(id);
+        id
+    }
+
+    /// Puts a task into the queue, unless it is there or gone.
+    pub(super) fn wake(&self, id: Id) {
+        let was_queued = self.find(id, |task| std::mem::replace(&mut task.queued, true));
+        if was_queued == Some(false) {
+            self.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    /// Looks at a task, if it is still there.
+    fn find<T>(&self, id: Id, look: impl FnOnce(&mut Task) -> T) -> Option<T> {
+        let mut table = self.table.borrow_mut();
+        table.get_mut(id.place as usize).filter(|task| task.birth == id.birth).map(look)
+    }
+
+    /// Whether nobody is ready.
+    pub(super) fn is_dry(&self) -> bool {
+        self.ready.borrow().is_empty()
+    }
+
+    /// Runs those that are ready now, once each.
+    pub(super) fn run_ready(&self) {
+        let due = self.ready.borrow().len();
+        for _ in 0..due {
+            let next = self.ready.borrow_mut().pop_front();
+            if let Some(id) = next {
+                self.run(id);
+            }
+        }
+    }
+
+    fn run(&self, id: Id) {
+        let work = self.find(id, |task| {
+            task.queued = false;
+            task.work.take()
+        });
+        let Some(mut work) = work.flatten() else { return };
+        let waker = waker(id);
+        match work.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => self.table.borrow_mut()[id.place as usize].work = Some(work),
+            Poll::Ready(()) => {
+                let task = self.table.borrow_mut().remove(id.place as usize);
+                // What it held may wake others as it goes.
+                drop(work);
+                task.joiner.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    /// Whether a task has ended; if not, `cx` is woken when it does.
+    pub(super) fn poll_end(&self, id: Id, cx: &mut Context<'_>) -> Poll<()> {
+        match self.find(id, |task| task.joiner = Some(cx.waker().clone())) {
+            Some(()) => Poll::Pending,
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Whether a task has ended.
+    pub(super) fn is_gone(&self, id: Id) -> bool {
+        self.find(id, |_| ()).is_none()
+    }
+}
+
+/// A waker is the task's name in one word: nothing to count, nothing to free.
+fn waker(id: Id) -> Waker {
+    // SAFETY: no function of the table follows the pointer, which is a number in disguise, so the
+    // contract of RawWaker holds on every thread; elsewhere a wake finds no task and does nothing.
+    unsafe { Waker::from_raw(raw(pack(id))) }
+}
+
+const _: () = assert!(size_of::<usize>() == 8, "a task's name takes a word of 64 bits");
+
+fn pack(id: Id) -> *const () {
+    std::ptr::without_provenance((id.birth as usize) << 32 | id.place as usize)
+}
+
+fn unpack(word: *const ()) -> Id {
+    let word = word.addr();
+    Id { place: word as u32, birth: (word >> 32) as u32 }
+}
+
+fn raw(word: *const ()) -> RawWaker {
+    const TABLE: RawWakerVTable = RawWakerVTable::new(raw, wake, wake, |_| {});
+    RawWaker::new(word, &TABLE)
+}
+
+fn wake(word: *const ()) {
+    super::try_with_local(|local| local.tasks.wake(unpack(word)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, rc::Rc};
+
+    use super::*;
+
+    fn count_to(most: u32, runs: &Rc<Cell<u32>>) -> Work {
+        let runs = Rc::clone(runs);
+        Box::pin(poll_fn(move |_| {
+            runs.set(runs.get() + 1);
+            if runs.get() >= most { Poll::Ready(()) } else { Poll::Pending }
+        }))
+    }
+
+    #[test]
+    fn a_task_runs_once_a_turn_however_often_it_is_woken() {
+        let (tasks, runs) = (Tasks::default(), Rc::default());
+        let id = tasks.spawn(count_to(3, &runs));
+        tasks.wake(id);
+        tasks.run_ready();
+        assert_eq!(runs.get(), 1);
+        assert!(tasks.is_dry());
+    }
+
+    #[test]
+    fn a_waker_of_a_task_that_is_gone_wakes_nobody() {
+        let (tasks, runs) = (Tasks::default(), Rc::default());
+        let gone = tasks.spawn(count_to(1, &runs));
+        tasks.run_ready();
+        let next = tasks.spawn(count_to(9, &runs));
+        tasks.run_ready();
+        assert_eq!(gone.place, next.place, "the place is used again");
+        tasks.wake(gone);
+        assert!(tasks.is_dry());
+        tasks.wake(next);
+        assert!(!tasks.is_dry());
+    }
+
+    #[test]
+    fn a_name_survives_its_word() {
+        let id = Id { place: u32::MAX, birth: 7 };
+        assert_eq!(unpack(pack(id)), id);
+    }
+}
