@@ -108,7 +108,8 @@ pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<()>) + 'static) -> io:
 /// One connection, from the moment it is admitted to the moment it is recorded.
 /// It stands at `place` in the shard's table meanwhile.
 async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admission) {
-    let (outcome, lease) = match dial::reach(&shard, &conn).await {
+    // Boxed: it is far larger than what comes after it, and soon over.
+    let (outcome, lease) = match Box::pin(dial::reach(&shard, &conn)).await {
         Ok(lease) => {
             relay::relay(&shard, &conn, &lease).await;
             (Outcome::served(&conn, lease.slot()), Some(lease))

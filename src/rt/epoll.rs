@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    fmt,
     future::{Future, poll_fn},
     io,
     net::TcpStream as StdStream,
@@ -117,58 +118,84 @@ pub(super) fn sleep(duration: Duration) -> impl Future<Output = ()> {
 }
 
 /// A descriptor registered with the engine.
-#[derive(Debug)]
-pub(super) struct Stream(TcpStream);
+pub(super) struct Stream {
+    tcp: Rc<TcpStream>,
+    /// Where this socket waits for reading, from the first wait on.
+    reading: RefCell<Option<Pin<Box<dyn Again>>>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.tcp.as_raw_fd()).finish()
+    }
+}
 
 impl Stream {
     /// The engine wants its own stream type; it only ever waits for readiness on it.
     pub(super) fn register(fd: OwnedFd) -> io::Result<Stream> {
-        Ok(Stream(TcpStream::from_std(StdStream::from(fd))?))
+        let tcp = Rc::new(TcpStream::from_std(StdStream::from(fd))?);
+        Ok(Stream { tcp, reading: RefCell::default() })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream owns the descriptor for as long as `self` lives, and the borrow is
         // bound to `self`.
-        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 
-    pub(super) fn readable(&self) -> impl Future<Output = ()> {
-        Ready { wait: self.0.readable(false), woken: false }
+    /// Waits until reading would not block; may return early.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut reading = self.reading.borrow_mut();
+        let place = reading.get_or_insert_with(|| {
+            let tcp = Rc::clone(&self.tcp);
+            place(move || {
+                let tcp = Rc::clone(&tcp);
+                async move { tcp.readable(false).await.map_or((), drop) }
+            })
+        });
+        place.as_mut().poll(cx)
     }
 
-    pub(super) fn writable(&self) -> impl Future<Output = ()> {
-        Ready { wait: self.0.writable(false), woken: false }
-    }
-
-    /// For a wait that is polled beside another one.
-    pub(super) async fn writable_for_sure(&self) {
-        let _ = self.0.writable(false).await;
+    /// Waits until writing would not block. Boxed: it is rare, and larger than its caller.
+    pub(super) fn writable(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let tcp = Rc::clone(&self.tcp);
+        Box::pin(async move { tcp.writable(false).await.map_or((), drop) })
     }
 }
 
-/// A wait for readiness.
-///
-/// The engine asks `poll(2)` before the wait and once more after it. The first one is needed (it
-/// clears stale readiness); the second is not, since the caller tries anyway and comes back if
-/// there was nothing.
-struct Ready<F> {
-    wait: F,
-    woken: bool,
+/// A wait that is begun again and again in the same place: inside the tasks of its connection it
+/// would be a third of what an idle one costs, and a box for each an allocation per message.
+trait Again {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-impl<F: Future> Future for Ready<F> {
-    type Output = ();
+struct Place<B, W> {
+    begin: B,
+    wait: Option<W>,
+}
 
+fn place<W: Future<Output = ()> + 'static>(begin: impl Fn() -> W + 'static) -> Pin<Box<dyn Again>> {
+    Box::pin(Place { begin, wait: None })
+}
+
+impl<W: Future<Output = ()>, B: Fn() -> W> Again for Place<B, W> {
+    /// The engine asks `poll(2)` before the wait and once more after it. The first one is needed
+    /// (it clears stale readiness); the second is not, since the caller tries anyway and comes back
+    /// if there was nothing.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: `wait` is pinned whenever `self` is: it is never moved out, and `Ready` has no
-        // `Drop`. The flag is plain data.
-        let (wait, woken) = unsafe {
-            let ready = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut ready.wait), &mut ready.woken)
-        };
-        if std::mem::replace(woken, true) {
+        // SAFETY: `wait` is pinned whenever `self` is: it is never moved out but dropped where it
+        // stands, and `Place` has no `Drop`. `begin` is not pinned.
+        let place = unsafe { self.get_unchecked_mut() };
+        if place.wait.is_some() {
+            place.wait = None;
             return Poll::Ready(());
         }
-        wait.poll(cx).map(drop)
+        let wait = place.wait.insert((place.begin)());
+        // SAFETY: as above.
+        let over = unsafe { Pin::new_unchecked(wait) }.poll(cx);
+        if over.is_ready() {
+            place.wait = None;
+        }
+        over
     }
 }

@@ -18,13 +18,13 @@ const CHUNKS_KEPT: usize = 8;
 /// A shard's buffers, apart from those of the ring.
 pub(super) struct Chunks {
     meters: &'static Meters,
-    free: RefCell<Vec<Box<[u8]>>>,
+    free: RefCell<Vec<Box<[u8; CHUNK_BYTES]>>>,
     /// For [`pass_on`], which never keeps it across a wait.
-    scratch: RefCell<Box<[u8]>>,
+    scratch: RefCell<Box<[u8; CHUNK_BYTES]>>,
 }
 
-fn buffer() -> Box<[u8]> {
-    vec![0; CHUNK_BYTES].into_boxed_slice()
+fn buffer() -> Box<[u8; CHUNK_BYTES]> {
+    vec![0; CHUNK_BYTES].into_boxed_slice().try_into().expect("the same length")
 }
 
 impl Chunks {
@@ -36,7 +36,7 @@ impl Chunks {
 /// Where the bytes of a chunk are.
 #[derive(Debug)]
 enum Buffer {
-    Own(Box<[u8]>),
+    Own(Box<[u8; CHUNK_BYTES]>),
     /// A buffer that the kernel took from the ring, by number.
     Ring(u16),
     /// Given back.
@@ -135,7 +135,7 @@ pub enum Received {
 pub(super) fn receive(socket: &Socket) -> Received {
     let Some(mut chunk) = with_local(|local| take_chunk(local)) else { return Received::NoBuffer };
     let Buffer::Own(buffer) = &mut chunk.buffer else { return Received::NoBuffer };
-    match sock::recv(socket, buffer) {
+    match sock::recv(socket, &mut buffer[..]) {
         Ok(0) => Received::End,
         Ok(n) => {
             chunk.end = n as u32;
@@ -205,7 +205,7 @@ pub enum Passed {
 pub fn pass_on(source: &Socket, sink: &Socket) -> Passed {
     with_local(|local| {
         let mut scratch = local.chunks.scratch.borrow_mut();
-        let seen = match sock::peek(source, &mut scratch) {
+        let seen = match sock::peek(source, &mut scratch[..]) {
             Ok(0) => return Passed::End,
             Ok(seen) => seen,
             Err(e) if sock::is_for_later(&e) => return Passed::SourceEmpty,

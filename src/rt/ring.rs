@@ -24,7 +24,7 @@ use self::{
     kernel::{Completion, Kernel, Op},
     slot::{Heard, Kind, Receive, Sending, Slot, Tag, Wait},
 };
-use super::{Chunk, Local, Meters, Sent};
+use super::{Chunk, Local, Meters, Sent, tasks::Id};
 
 /// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
 /// what has come must not take everybody's buffers.
@@ -168,7 +168,7 @@ impl Ring {
             }
             Kind::Send => {
                 if let Sending::On(chunk) = std::mem::take(&mut slot.sending) {
-                    slot.sending = Sending::Over(chunk, outcome(done.result));
+                    slot.sending = Sending::Over(chunk, done.result);
                 }
                 slot.wake_writer();
             }
@@ -251,7 +251,7 @@ impl Ring {
                 self.push(slot, handle.place, Kind::Receive, Op::Receive(handle.fd));
                 slot.receive = Receive::On;
             }
-            slot.reader = Some(cx.waker().clone());
+            slot.reader = Some(Id::of(cx));
             Poll::Pending
         })
     }
@@ -266,7 +266,7 @@ impl Ring {
                 return self.poll_readable(slot, handle, cx);
             }
             self.stop(slot, handle.place);
-            slot.reader = Some(cx.waker().clone());
+            slot.reader = Some(Id::of(cx));
             Poll::Pending
         })
     }
@@ -283,7 +283,7 @@ impl Ring {
             }
             Wait::On => {}
         }
-        slot.reader = Some(cx.waker().clone());
+        slot.reader = Some(Id::of(cx));
         Poll::Pending
     }
 
@@ -301,7 +301,7 @@ impl Ring {
                 }
                 Wait::On => {}
             }
-            slot.writer = Some(cx.waker().clone());
+            slot.writer = Some(Id::of(cx));
             Poll::Pending
         })
     }
@@ -363,14 +363,14 @@ impl Ring {
     /// What became of a send.
     pub(super) fn poll_sent(&self, handle: &Handle, cx: &Context<'_>) -> Poll<Sent> {
         let over = self.slot(handle, |slot| match std::mem::take(&mut slot.sending) {
-            Sending::Over(chunk, outcome) => Some((chunk, outcome)),
+            Sending::Over(chunk, result) => Some((chunk, result)),
             pending => {
                 slot.sending = pending;
-                slot.writer = Some(cx.waker().clone());
+                slot.writer = Some(Id::of(cx));
                 None
             }
         });
-        over.map_or(Poll::Pending, |(chunk, outcome)| Poll::Ready(Sent::of(chunk, outcome)))
+        over.map_or(Poll::Pending, |(chunk, result)| Poll::Ready(Sent::of(chunk, outcome(result))))
     }
 }
 

@@ -55,24 +55,22 @@ impl Socket {
     }
 
     /// Waits until [`Socket::recv`] has something to say; may return early.
-    pub async fn arrival(&self) {
-        match &*self.0 {
-            Registered::Ring(handle) => {
-                poll_fn(|cx| with_local(|local| local.ring().poll_arrival(handle, cx))).await;
-            }
-            Registered::Epoll(stream) => stream.readable().await,
-        }
+    pub fn arrival(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| match &*self.0 {
+            Registered::Ring(handle) => with_local(|local| local.ring().poll_arrival(handle, cx)),
+            Registered::Epoll(stream) => stream.poll_readable(cx),
+        })
     }
 
     /// Waits until reading the socket itself would not block; may return early. What a receive
     /// before that has left is for [`Socket::recv`] to take, and ends the wait.
-    pub async fn readable(&self) {
-        match &*self.0 {
+    pub fn readable(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| match &*self.0 {
             Registered::Ring(handle) => {
-                poll_fn(|cx| with_local(|local| local.ring().poll_ready_to_read(handle, cx))).await;
+                with_local(|local| local.ring().poll_ready_to_read(handle, cx))
             }
-            Registered::Epoll(stream) => stream.readable().await,
-        }
+            Registered::Epoll(stream) => stream.poll_readable(cx),
+        })
     }
 
     /// Waits until writing would not block; may return early.
@@ -115,12 +113,7 @@ impl Socket {
     /// `TimedOut` after `limit`, else the kernel's reason.
     pub async fn connected(&self, limit: Duration) -> io::Result<()> {
         let mut deadline = super::sleep(limit);
-        let mut wait = pin!(async {
-            match &*self.0 {
-                Registered::Ring(handle) => writable_on_ring(handle).await,
-                Registered::Epoll(stream) => stream.writable_for_sure().await,
-            }
-        });
+        let mut wait = pin!(self.writable());
         let (mut over, mut late) = (false, false);
         poll_fn(|cx| {
             if !over && deadline.as_mut().poll(cx).is_ready() {
@@ -183,9 +176,11 @@ impl Socket {
     }
 
     /// Waits for what became of a send.
-    pub async fn sent(&self) -> Sent {
-        let Registered::Ring(handle) = &*self.0 else { unreachable!("epoll sends at once") };
-        poll_fn(|cx| with_local(|local| local.ring().poll_sent(handle, cx))).await
+    pub fn sent(&self) -> impl Future<Output = Sent> {
+        poll_fn(|cx| match &*self.0 {
+            Registered::Ring(handle) => with_local(|local| local.ring().poll_sent(handle, cx)),
+            Registered::Epoll(_) => unreachable!("a send on epoll is over at once"),
+        })
     }
 
     /// Whether the peer has reset the connection, seen without reading from it.

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::Future,
+    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
 };
@@ -20,17 +21,30 @@ type Work = Pin<Box<dyn Future<Output = ()>>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id {
     place: u32,
-    birth: u32,
+    birth: NonZeroU32,
+}
+
+impl Id {
+    /// The task that is being polled; only [`Tasks`] polls what asks.
+    pub(super) fn of(cx: &Context<'_>) -> Id {
+        debug_assert!(cx.waker().vtable() == &TABLE, "polled by our own tasks");
+        unpack(cx.waker().data())
+    }
+
+    /// Puts it into the queue of its thread.
+    pub(super) fn wake(self) {
+        super::try_with_local(|local| local.tasks.wake(self));
+    }
 }
 
 struct Task {
-    birth: u32,
+    birth: NonZeroU32,
     /// True exactly while it is in the queue.
     queued: bool,
     /// `None` exactly while it runs.
     work: Option<Work>,
     /// Who waits for its end.
-    joiner: Option<Waker>,
+    joiner: Option<Id>,
 }
 
 /// The tasks of one thread.
@@ -44,8 +58,9 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Takes a task in; it runs in the next turn.
     pub(super) fn spawn(&self, work: Work) -> Id {
-        let birth = self.births.get().wrapping_add(1);
-        self.births.set(birth);
+        let births = self.births.get();
+        self.births.set(births.wrapping_add(1));
+        let birth = NonZeroU32::MIN.saturating_add(births);
         let task = Task { birth, queued: true, work: Some(work), joiner: None };
         let place = self.table.borrow_mut().insert(task) as u32;
         let id = Id { place, birth };
@@ -96,14 +111,14 @@ impl Tasks {
                 let task = self.table.borrow_mut().remove(id.place as usize);
                 // What it held may wake others as it goes.
                 drop(work);
-                task.joiner.into_iter().for_each(Waker::wake);
+                task.joiner.into_iter().for_each(|joiner| self.wake(joiner));
             }
         }
     }
 
     /// Whether a task has ended; if not, `cx` is woken when it does.
     pub(super) fn poll_end(&self, id: Id, cx: &mut Context<'_>) -> Poll<()> {
-        match self.find(id, |task| task.joiner = Some(cx.waker().clone())) {
+        match self.find(id, |task| task.joiner = Some(Id::of(cx))) {
             Some(()) => Poll::Pending,
             None => Poll::Ready(()),
         }
@@ -125,21 +140,23 @@ fn waker(id: Id) -> Waker {
 const _: () = assert!(size_of::<usize>() == 8, "a task's name takes a word of 64 bits");
 
 fn pack(id: Id) -> *const () {
-    std::ptr::without_provenance((id.birth as usize) << 32 | id.place as usize)
+    std::ptr::without_provenance((id.birth.get() as usize) << 32 | id.place as usize)
 }
 
 fn unpack(word: *const ()) -> Id {
     let word = word.addr();
-    Id { place: word as u32, birth: (word >> 32) as u32 }
+    let birth = NonZeroU32::new((word >> 32) as u32).unwrap_or(NonZeroU32::MAX);
+    Id { place: word as u32, birth }
 }
 
+static TABLE: RawWakerVTable = RawWakerVTable::new(raw, wake, wake, |_| {});
+
 fn raw(word: *const ()) -> RawWaker {
-    const TABLE: RawWakerVTable = RawWakerVTable::new(raw, wake, wake, |_| {});
     RawWaker::new(word, &TABLE)
 }
 
 fn wake(word: *const ()) {
-    super::try_with_local(|local| local.tasks.wake(unpack(word)));
+    unpack(word).wake();
 }
 
 #[cfg(test)]
@@ -182,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_name_survives_its_word() {
-        let id = Id { place: u32::MAX, birth: 7 };
+        let id = Id { place: u32::MAX, birth: NonZeroU32::MAX };
         assert_eq!(unpack(pack(id)), id);
     }
 }

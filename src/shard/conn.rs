@@ -4,7 +4,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    time::Instant,
+    num::NonZeroU64,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -22,7 +23,7 @@ pub struct Conn {
     /// The backend's socket, from the moment a dial begins.
     server: RefCell<Option<Socket>>,
     /// When the dial that succeeded did so.
-    pub established_at: Cell<Instant>,
+    pub established: Moment,
     /// Who was dialed last, and dials so far.
     dialed: Cell<Option<Dialed>>,
     attempts: Cell<u32>,
@@ -30,11 +31,12 @@ pub struct Conn {
     /// The first reset, or decision of ours.
     end: Cell<Option<EndReason>>,
     /// The side whose FIN was read first, and in which turn.
-    first_fin: Cell<Option<(Side, u64)>>,
+    first_fin: Cell<Option<Side>>,
+    first_fin_turn: Cell<u64>,
     /// When the first byte of the client was read.
-    pub asked_at: Cell<Option<Instant>>,
+    pub asked: Moment,
     /// When the first byte of the server was read.
-    pub answered_at: Cell<Option<Instant>>,
+    pub answered: Moment,
     /// By direction, what the sinks took; and of that, what went through a pipe.
     bytes: [Cell<u64>; 2],
     bytes_spliced: Cell<u64>,
@@ -43,10 +45,33 @@ pub struct Conn {
     /// Shard clock of the last byte in either direction.
     pub moved_ms: Cell<u64>,
     /// Shard clock when the sweep first saw the source of a blocked direction dead.
-    pub hung_up_ms: Cell<Option<u64>>,
+    pub hung_up_ms: Cell<Option<NonZeroU64>>,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 256);
+const _: () = assert!(size_of::<Conn>() <= 208);
+
+/// A moment in the life of a connection, or none yet: nanoseconds since its arrival and one, which
+/// take half the room of an `Instant`.
+#[derive(Debug, Default)]
+pub struct Moment(Cell<Option<NonZeroU64>>);
+
+impl Moment {
+    /// It is `now`.
+    pub fn set(&self, arrival: &Arrival, now: Instant) {
+        let nanos = now.saturating_duration_since(arrival.at).as_nanos() as u64;
+        self.0.set(NonZeroU64::new(nanos.saturating_add(1)));
+    }
+
+    /// Whether it has been.
+    pub fn is_set(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// How long after the arrival it was.
+    pub fn get(&self) -> Option<Duration> {
+        self.0.get().map(|nanos| Duration::from_nanos(nanos.get() - 1))
+    }
+}
 
 /// Which timeouts apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +93,15 @@ impl Conn {
             client,
             arrival,
             server: RefCell::new(None),
-            established_at: Cell::new(arrival.at),
+            established: Moment::default(),
             dialed: Cell::default(),
             attempts: Cell::default(),
             phase: Cell::new(Phase::Dialing),
             end: Cell::new(None),
             first_fin: Cell::new(None),
-            asked_at: Cell::new(None),
-            answered_at: Cell::new(None),
+            first_fin_turn: Cell::default(),
+            asked: Moment::default(),
+            answered: Moment::default(),
             bytes: Default::default(),
             bytes_spliced: Cell::default(),
             blocked: Default::default(),
@@ -142,9 +168,10 @@ impl Conn {
     /// That side's FIN was read. Two in the same turn count as the client's.
     pub fn fin_by(&self, side: Side) {
         let turn = rt::turn_number();
-        match self.first_fin.get() {
-            Some((_, earlier)) if earlier != turn || side == Side::Server => {}
-            _ => self.first_fin.set(Some((side, turn))),
+        let earlier = self.first_fin.get().map(|_| self.first_fin_turn.get());
+        if earlier.is_none_or(|earlier| earlier == turn && side == Side::Client) {
+            self.first_fin.set(Some(side));
+            self.first_fin_turn.set(turn);
         }
         let half = self.phase.get() == Phase::Relaying;
         self.enter(if half { Phase::HalfClosed } else { Phase::Closing });
@@ -152,7 +179,7 @@ impl Conn {
 
     /// The side whose FIN was read first, if one was.
     pub fn first_fin_side(&self) -> Option<Side> {
-        self.first_fin.get().map(|(side, _)| side)
+        self.first_fin.get()
     }
 
     /// The first reset, or decision of ours, if there was one.
@@ -162,7 +189,7 @@ impl Conn {
 
     /// The reason to record once both directions are over.
     pub fn end_reason(&self) -> EndReason {
-        let fin = || self.first_fin.get().map(|(side, _)| EndReason::fin_by(side));
+        let fin = || self.first_fin.get().map(EndReason::fin_by);
         self.end.get().or_else(fin).unwrap_or(EndReason::InternalError)
     }
 
@@ -177,14 +204,13 @@ impl Conn {
 
     /// What is known of it, should it end for `end`; its session is not over yet.
     pub fn record(&self, end: EndReason, served: bool) -> ConnRecord {
-        let since = |at: Instant| at - self.arrival.at;
         ConnRecord {
             attempts: self.attempts.get(),
             backend: self.dialed.get(),
             bytes: self.bytes.each_ref().map(Cell::get),
             bytes_spliced: self.bytes_spliced.get(),
-            connect: served.then(|| since(self.established_at.get())),
-            first_byte: self.answered_at.get().map(since),
+            connect: served.then(|| self.established.get()).flatten(),
+            first_byte: self.answered.get(),
             ..ConnRecord::new(self.arrival, end)
         }
     }

@@ -31,11 +31,9 @@ impl Outcome {
     pub fn served(conn: &Conn, backend: usize) -> Outcome {
         let end = conn.end_reason();
         let failure = match end {
-            _ if conn.answered_at.get().is_some() => None,
+            _ if conn.answered.is_set() => None,
             EndReason::ServerReset => Some(Failure::ResetBeforeFirstByte),
-            EndReason::ServerFin if conn.asked_at.get().is_some() => {
-                Some(Failure::ClosedBeforeFirstByte)
-            }
+            EndReason::ServerFin if conn.asked.is_set() => Some(Failure::ClosedBeforeFirstByte),
             _ => None,
         };
         Outcome { record: conn.record(end, true), served_by: Some(backend), failure }
@@ -95,7 +93,7 @@ pub fn pick_error(shard: &Shard, error: u32) {
 /// Records a dial that succeeded, which `began` when its socket was made.
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = Instant::now();
-    conn.established_at.set(now);
+    conn.established.set(&conn.arrival, now);
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
         h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);
@@ -107,14 +105,15 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
 /// Records the first byte received from the server.
 pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
     let now = Instant::now();
-    conn.answered_at.set(Some(now));
-    let established_at = conn.established_at.get();
+    conn.answered.set(&conn.arrival, now);
+    let age = now - conn.arrival.at;
+    let established = conn.established.get().unwrap_or_default();
     shard.histograms(|h| {
-        h.listeners[conn.arrival.listener].first_byte.record(now - conn.arrival.at);
-        h.backends[slot].first_byte.record(now - established_at);
+        h.listeners[conn.arrival.listener].first_byte.record(age);
+        h.backends[slot].first_byte.record(age.saturating_sub(established));
     });
     shard.board().backends[slot].good.add(1);
     // A client that thinks before it asks is no fault of the server.
-    let asked_at = conn.asked_at.get().map_or(established_at, |asked| asked.max(established_at));
-    pool::took(shard, pool, slot, now.saturating_duration_since(asked_at), now);
+    let asked = conn.asked.get().map_or(established, |asked| asked.max(established));
+    pool::took(shard, pool, slot, age.saturating_sub(asked), now);
 }

@@ -24,7 +24,7 @@ use super::{
     record,
 };
 use crate::{
-    bridge::{BackendBoard, Direction, ListenerBoard, Path},
+    bridge::{Direction, Path},
     rt::{self, Chunk, Pipe, Socket},
     sock,
 };
@@ -77,22 +77,23 @@ struct Flow {
     slot: u32,
     direction: Direction,
     ends: Ends,
-    listener_board: &'static ListenerBoard,
-    backend_board: &'static BackendBoard,
     gate: Gate,
     share: Share,
+    /// What a full sink left over, exactly while the direction waits for it.
+    held: Held,
     /// Waits since a byte last moved.
     vain_waits: Cell<u8>,
 }
 
 /// What one turn of a direction came to.
+#[derive(Clone, Copy)]
 enum Step {
     /// Its share of this turn is used up, or the gate has changed its mind.
     Again,
     /// Nothing to read now.
     SourceEmpty,
     /// The sink takes nothing now; what was read is held until it does.
-    SinkFull(Held),
+    SinkFull,
     /// The kernel has what was read, and will say what the sink took.
     Sending,
     /// The source's FIN was read and everything before it has been passed on.
@@ -106,13 +107,15 @@ enum Step {
 impl Step {
     /// Whether the direction goes on after a wait for readiness.
     fn waits(&self) -> bool {
-        matches!(self, Step::SourceEmpty | Step::SinkFull(_) | Step::Sending)
+        matches!(self, Step::SourceEmpty | Step::SinkFull | Step::Sending)
     }
 }
 
 /// Bytes between the two sockets.
+#[derive(Default)]
 enum Held {
-    /// They are still in the source.
+    /// They are still in the source, or the kernel has them.
+    #[default]
     Nothing,
     Chunk(Chunk),
     Pipe(Pipe),
@@ -126,7 +129,6 @@ impl Flow {
         direction: Direction,
         ends: Ends,
     ) -> Flow {
-        let board = shard.board();
         Flow {
             shard: Rc::clone(shard),
             conn: Rc::clone(conn),
@@ -134,61 +136,67 @@ impl Flow {
             slot: lease.slot() as u32,
             direction,
             ends,
-            listener_board: &board.listeners[conn.arrival.listener],
-            backend_board: &board.backends[lease.slot()],
             gate: Gate::new(shard.bridge.plan.listeners[conn.arrival.listener].splice),
             share: Share::default(),
+            held: Held::Nothing,
             vain_waits: Cell::new(0),
         }
     }
 
-    async fn run(mut self) {
-        let mut step = match self.direction {
-            // The client has usually sent by the time the dial is done; the server has not.
-            Direction::Up => Step::Again,
-            Direction::Down => Step::SourceEmpty,
-        };
-        loop {
-            let mut held = Held::Nothing;
-            // On epoll a wait may be over at once; a share that is used up ends the turn first.
-            if step.waits() && !self.share.is_left() {
-                rt::turn().await;
+    /// Runs to the end of the direction. Not an `async fn`, which would keep its argument twice.
+    fn run(self) -> impl Future<Output = ()> {
+        let mut flow = self;
+        async move {
+            let mut step = match flow.direction {
+                // The client has usually sent by the time the dial is done; the server has not.
+                Direction::Up => Step::Again,
+                Direction::Down => Step::SourceEmpty,
+            };
+            loop {
+                // On epoll a wait may be over at once; a share that is used up ends the turn first.
+                if step.waits() && !flow.share.is_left() {
+                    rt::turn().await;
+                }
+                match step {
+                    Step::Again => rt::turn().await,
+                    Step::SourceEmpty => {
+                        match flow.path() {
+                            Path::Copied => flow.ends.source.arrival().await,
+                            Path::Spliced => flow.ends.source.readable().await,
+                        }
+                        flow.waited().await;
+                    }
+                    Step::Sending => {
+                        let sent = flow.ends.sink.sent().await;
+                        // Counted even if we have ended the connection meanwhile.
+                        if let Err(next) = copy::settle(&mut flow, sent) {
+                            step = next;
+                            continue;
+                        }
+                    }
+                    Step::SinkFull => {
+                        flow.room_in_sink().await;
+                        flow.waited().await;
+                        flow.conn.set_blocked(flow.direction, false);
+                    }
+                    Step::SourceEnded => return flow.pass_fin_on().await,
+                    Step::SourceReset => return flow.pass_reset_on().await,
+                    Step::SinkReset => return flow.conn.reset_by(flow.direction.source().other()),
+                    Step::Ended => return,
+                }
+                step = if flow.decided() { Step::Ended } else { flow.step() };
             }
-            match step {
-                Step::Again => rt::turn().await,
-                Step::SourceEmpty => {
-                    match self.path() {
-                        Path::Copied => self.ends.source.arrival().await,
-                        Path::Spliced => self.ends.source.readable().await,
-                    }
-                    self.waited().await;
-                }
-                Step::Sending => {
-                    let sent = self.ends.sink.sent().await;
-                    // Counted even if we have ended the connection meanwhile.
-                    if let Err(next) = copy::settle(&self, sent) {
-                        step = next;
-                        continue;
-                    }
-                }
-                Step::SinkFull(residue) => {
-                    held = residue;
-                    // Nobody reads the source meanwhile; the sweep watches whether it dies.
-                    self.conn.set_blocked(self.direction, true);
-                    self.ends.source.stop_recv();
-                    match self.vain_waits.get() {
-                        0 => self.ends.sink.writable().await,
-                        _ => Box::pin(self.ends.sink.writable_at_last()).await,
-                    }
-                    self.waited().await;
-                    self.conn.set_blocked(self.direction, false);
-                }
-                Step::SourceEnded => return self.pass_fin_on().await,
-                Step::SourceReset => return self.pass_reset_on().await,
-                Step::SinkReset => return self.conn.reset_by(self.direction.source().other()),
-                Step::Ended => return,
-            }
-            step = if self.decided() { Step::Ended } else { self.step(held) };
+        }
+    }
+
+    /// Waits until the sink takes bytes. Nobody reads the source meanwhile; the sweep watches
+    /// whether it dies.
+    async fn room_in_sink(&self) {
+        self.conn.set_blocked(self.direction, true);
+        self.ends.source.stop_recv();
+        match self.vain_waits.get() {
+            0 => self.ends.sink.writable().await,
+            _ => Box::pin(self.ends.sink.writable_at_last()).await,
         }
     }
 
@@ -206,9 +214,9 @@ impl Flow {
     }
 
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
-    fn step(&mut self, held: Held) -> Step {
+    fn step(&mut self) -> Step {
         self.share.charge(0);
-        let delivered = match held {
+        let delivered = match std::mem::take(&mut self.held) {
             Held::Nothing => Ok(()),
             Held::Chunk(chunk) => copy::deliver(self, chunk),
             Held::Pipe(pipe) => splice::drain(self, pipe).map(drop),
@@ -263,10 +271,10 @@ impl Flow {
     fn received(&self) {
         self.vain_waits.set(0);
         match self.direction {
-            Direction::Up if self.conn.asked_at.get().is_none() => {
-                self.conn.asked_at.set(Some(Instant::now()));
+            Direction::Up if !self.conn.asked.is_set() => {
+                self.conn.asked.set(&self.conn.arrival, Instant::now());
             }
-            Direction::Down if self.conn.answered_at.get().is_none() => {
+            Direction::Down if !self.conn.answered.is_set() => {
                 let (pool, slot) = (self.pool as usize, self.slot as usize);
                 record::first_byte(&self.shard, &self.conn, pool, slot);
             }
@@ -276,8 +284,9 @@ impl Flow {
 
     /// The sink took `n` bytes.
     fn delivered(&self, n: usize, path: Path) {
-        self.listener_board.bytes(self.direction, path).add(n as u64);
-        self.backend_board.bytes(self.direction).add(n as u64);
+        let board = self.shard.board();
+        board.listeners[self.conn.arrival.listener].bytes(self.direction, path).add(n as u64);
+        board.backends[self.slot as usize].bytes(self.direction).add(n as u64);
         self.conn.took(self.direction, path, n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
         self.vain_waits.set(0);

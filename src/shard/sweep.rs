@@ -3,7 +3,7 @@
 //! Nothing on the path of a message touches a timer: a connection notes when it last moved, and the
 //! sweep compares. At most [`SWEEP_PER_TURN`] connections are looked at before others get a turn.
 
-use std::{rc::Rc, time::Duration};
+use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 use super::{
     Shard,
@@ -107,8 +107,9 @@ fn watch_finished(shard: &Shard, conn: &Conn) {
 /// Notes that a side is dead; true once it has been for as long as a reset may take.
 fn hung_up_too_long(shard: &Shard, conn: &Conn) -> bool {
     let now = shard.clock_ms();
-    let since = conn.hung_up_ms.get().unwrap_or(now);
-    conn.hung_up_ms.set(Some(since));
+    let since = conn.hung_up_ms.get().map_or(now, NonZeroU64::get);
+    // A clock that still stands at 0 has time to be looked at again.
+    conn.hung_up_ms.set(NonZeroU64::new(since));
     u128::from(now - since) >= FLUSH_MAX.as_millis()
 }
 

@@ -3,10 +3,10 @@
 //! A slot is used again only when no operation names it any more, and each use has a birth of its
 //! own that goes into the operations' tags: a late completion never touches a later socket.
 
-use std::{io, os::fd::OwnedFd, task::Waker};
+use std::os::fd::OwnedFd;
 
 use super::buffers::Inbox;
-use crate::rt::Chunk;
+use crate::rt::{Chunk, tasks::Id};
 
 /// Which operation of a slot a tag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,8 @@ pub(super) enum Sending {
     Off,
     /// The kernel has, or will get, these bytes; they are nobody else's until it is over.
     On(Chunk),
-    Over(Chunk, io::Result<usize>),
+    /// With the kernel's answer: a count or a negative error number.
+    Over(Chunk, i32),
 }
 
 /// A registered descriptor.
@@ -111,8 +112,8 @@ pub(super) struct Slot {
     pub(super) inbox: Inbox,
     pub(super) sending: Sending,
     /// One task waits for what comes, one for what goes.
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
+    pub(super) reader: Option<Id>,
+    pub(super) writer: Option<Id>,
     /// Closed with the slot, when nothing in the kernel names it any more.
     _fd: OwnedFd,
 }
@@ -137,11 +138,11 @@ impl Slot {
     }
 
     pub(super) fn wake_reader(&mut self) {
-        self.reader.take().into_iter().for_each(Waker::wake);
+        self.reader.take().into_iter().for_each(Id::wake);
     }
 
     pub(super) fn wake_writer(&mut self) {
-        self.writer.take().into_iter().for_each(Waker::wake);
+        self.writer.take().into_iter().for_each(Id::wake);
     }
 
     /// What goes on in the kernel until somebody ends it.
@@ -171,6 +172,6 @@ mod tests {
     #[test]
     fn a_slot_stays_small() {
         // Two of these belong to each connection.
-        assert!(size_of::<Slot>() <= 112, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 80, "{}", size_of::<Slot>());
     }
 }

@@ -35,12 +35,12 @@ pub(super) fn step(flow: &mut Flow) -> Step {
 }
 
 /// Sends the whole chunk, or says why that has to wait.
-pub(super) fn deliver(flow: &Flow, chunk: Chunk) -> Result<(), Step> {
+pub(super) fn deliver(flow: &mut Flow, chunk: Chunk) -> Result<(), Step> {
     settle(flow, flow.ends.sink.send(chunk))
 }
 
 /// Counts what a send came to and sends the rest, or says why that has to wait.
-pub(super) fn settle(flow: &Flow, mut sent: Sent) -> Result<(), Step> {
+pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
     loop {
         match sent {
             Sent::Some(n, rest) => {
@@ -50,7 +50,10 @@ pub(super) fn settle(flow: &Flow, mut sent: Sent) -> Result<(), Step> {
                 }
                 sent = flow.ends.sink.send(rest);
             }
-            Sent::Full(chunk) => return Err(Step::SinkFull(Held::Chunk(chunk))),
+            Sent::Full(chunk) => {
+                flow.held = Held::Chunk(chunk);
+                return Err(Step::SinkFull);
+            }
             Sent::Reset => return Err(Step::SinkReset),
             Sent::Later => return Err(Step::Sending),
         }
@@ -69,7 +72,7 @@ fn pass_on(flow: &mut Flow) -> Step {
         }
         Passed::SinkFull => {
             flow.received();
-            Step::SinkFull(Held::Nothing)
+            Step::SinkFull
         }
         Passed::End => Step::SourceEnded,
         Passed::SourceEmpty => Step::SourceEmpty,

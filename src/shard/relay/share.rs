@@ -12,25 +12,26 @@ const READ_BYTES_MIN: usize = 8 * 1024;
 /// what is ready already returns at once and is no turn for the others.
 #[derive(Default)]
 pub struct Share {
-    turn: u64,
-    used: usize,
+    turn: u32,
+    used: u32,
 }
 
 impl Share {
     /// Whether something is left in this turn.
     pub fn is_left(&mut self) -> bool {
         self.begin_if_new();
-        self.used < TURN_BYTES
+        self.used < TURN_BYTES as u32
     }
 
     /// Counts one attempt that moved `bytes`; one that moved nothing costs its calls too.
     pub fn charge(&mut self, bytes: usize) {
         self.begin_if_new();
-        self.used += bytes.max(READ_BYTES_MIN);
+        self.used = self.used.saturating_add(bytes.max(READ_BYTES_MIN) as u32);
     }
 
     fn begin_if_new(&mut self) {
-        let turn = rt::turn_number();
+        // A part of the number tells two turns apart as well.
+        let turn = rt::turn_number() as u32;
         if self.turn != turn {
             *self = Share { turn, used: 0 };
         }

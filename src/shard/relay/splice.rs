@@ -53,11 +53,14 @@ pub(super) fn step(flow: &mut Flow) -> Step {
 }
 
 /// Empties the pipe and gives it back, or says why that has to wait.
-pub(super) fn drain(flow: &Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
+pub(super) fn drain(flow: &mut Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
     while pipe.held() > 0 {
         match pipe.splice_out(&flow.ends.sink) {
             Ok(n) => flow.delivered(n, Path::Spliced),
-            Err(e) if sock::is_for_later(&e) => return Err(Step::SinkFull(Held::Pipe(pipe))),
+            Err(e) if sock::is_for_later(&e) => {
+                flow.held = Held::Pipe(pipe);
+                return Err(Step::SinkFull);
+            }
             Err(_) => return Err(Step::SinkReset),
         }
     }
