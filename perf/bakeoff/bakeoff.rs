@@ -6,8 +6,6 @@
 //! The program starts itself once for each relay and each backend.
 
 mod engine;
-#[path = "../measure/figure.rs"]
-#[cfg_attr(test, allow(unused_imports))] // its tests run elsewhere
 mod figure;
 mod measure;
 mod on_monoio;

@@ -59,12 +59,12 @@ pub fn run(plan: &Plan) -> Result<(), String> {
     for case in cases(plan) {
         let target = if case.mode == Mode::Bulk { source } else { echo };
         let rows = measure(plan, &case, target)?;
-        let (unit, against) = match case.mode {
-            Mode::Bulk => (format!("s/GB, {} streams", case.connections), "floor-splice"),
-            _ => (format!("us, {} connections", case.connections), "floor-copy"),
+        let (title, against) = match case.mode {
+            Mode::Bulk => ("CPU s/GB, streams", "floor-splice"),
+            _ => ("CPU us/message, connections", "floor-copy"),
         };
-        println!();
-        figure::print(&rows, &unit, against);
+        let title = format!("{title}: {}", case.connections);
+        println!("\n{}", figure::table(&title, &rows, against));
     }
     Ok(())
 }
@@ -87,6 +87,8 @@ fn measure(plan: &Plan, case: &Case, target: SocketAddr) -> Result<Vec<Row>, Str
     let mut rows: Vec<Row> =
         case.names.iter().map(|name| Row { name: name.clone(), rounds: Vec::new() }).collect();
     for round in 1..=plan.rounds {
+        // Nobody always comes after the same one.
+        rows.rotate_left(1);
         for row in &mut rows {
             let figure = costs(plan, case, &row.name, target);
             if STOP.load(Ordering::Relaxed) {
@@ -99,6 +101,8 @@ fn measure(plan: &Plan, case: &Case, target: SocketAddr) -> Result<Vec<Row>, Str
         }
         eprintln!("{} of {} connections: round {round}", case.mode.name(), case.connections);
     }
+    let place = |row: &Row| case.names.iter().position(|name| *name == row.name);
+    rows.sort_by_key(place);
     Ok(rows)
 }
 

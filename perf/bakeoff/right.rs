@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{engine, measure::Plan};
+use crate::{engine, figure, measure::Plan};
 
 /// No wait is longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -19,6 +19,7 @@ const HELD: usize = 40;
 
 /// Proves each contender right, or says what is wrong with one.
 pub fn prove(plan: &Plan) -> Result<(), String> {
+    figure::prove();
     let all: BTreeSet<&str> = engine::names(false).chain(engine::names(true)).collect();
     let named =
         |name: &&str| plan.contenders.is_empty() || plan.contenders.iter().any(|n| n == name);
@@ -44,7 +45,12 @@ fn relays(name: &str) -> io::Result<()> {
         held.push((client, server));
     }
     both_ways(pair(&backend, relay)?)?;
-    drop(pair(&backend, relay)?);
+    let (client, mut server) = pair(&backend, relay)?;
+    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
+    drop(client);
+    // The end or an error, as the runtime passes it on; both are one.
+    let _ = server.read(&mut [0; 16]);
+    drop(server);
     for (mut client, mut server) in held {
         ping(&mut client, &mut server)?;
         ping(&mut server, &mut client)?;
