@@ -73,6 +73,11 @@ pub fn names(bulk: bool) -> impl Iterator<Item = &'static str> {
     ENGINES.iter().filter(move |engine| fit(engine.2, engine.3)).map(|engine| engine.0)
 }
 
+/// Refuses names that nobody has.
+pub fn check(names: &[String]) -> Result<(), String> {
+    names.iter().try_for_each(|name| find(name).map(drop))
+}
+
 fn find(name: &str) -> Result<Engine, String> {
     let found = ENGINES.iter().find(|engine| engine.0 == name);
     found.map(|engine| engine.1).ok_or_else(|| {

@@ -53,6 +53,7 @@ struct Case {
 /// Measures all cases and prints a table of each.
 pub fn run(plan: &Plan) -> Result<(), String> {
     child::on_stop_signal(|| STOP.store(true, Ordering::Relaxed));
+    engine::check(&plan.contenders)?;
     introduce(plan);
     let (_echo, echo) = backend("echo")?;
     let (_source, source) = backend("source")?;

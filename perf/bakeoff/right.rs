@@ -20,6 +20,7 @@ const HELD: usize = 40;
 /// Proves each contender right, or says what is wrong with one.
 pub fn prove(plan: &Plan) -> Result<(), String> {
     figure::prove();
+    engine::check(&plan.contenders)?;
     let all: BTreeSet<&str> = engine::names(false).chain(engine::names(true)).collect();
     let named =
         |name: &&str| plan.contenders.is_empty() || plan.contenders.iter().any(|n| n == name);
