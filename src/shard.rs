@@ -107,25 +107,33 @@ pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<()>) + 'static) -> io:
 
 /// One connection, from the moment it is admitted to the moment it is recorded.
 /// It stands at `place` in the shard's table meanwhile.
-async fn serve(shard: Rc<Shard>, conn: Rc<Conn>, place: usize, admission: Admission) {
-    // Boxed: it is far larger than what comes after it, and soon over.
-    let (outcome, lease) = match Box::pin(dial::reach(&shard, &conn)).await {
-        Ok(lease) => {
-            relay::relay(&shard, &conn, &lease).await;
-            (Outcome::served(&conn, lease.slot()), Some(lease))
-        }
-        Err(end) => {
-            conn.abort();
-            (Outcome::unserved(&conn, end), None)
-        }
-    };
-    shard.table.borrow_mut().remove(place);
-    shard.publish_load(0);
-    drop(conn);
-    drop(lease);
-    record::finish(&shard, outcome);
-    drop(admission);
-    drain::note_if_done(&shard);
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+fn serve(
+    shard: Rc<Shard>,
+    conn: Rc<Conn>,
+    place: u32,
+    admission: Admission,
+) -> impl Future<Output = ()> {
+    async move {
+        // Boxed: it is far larger than what comes after it, and soon over.
+        let (outcome, lease) = match Box::pin(dial::reach(&shard, &conn)).await {
+            Ok(lease) => {
+                relay::relay(&shard, &conn, &lease).await;
+                (Outcome::served(&conn, lease.slot()), Some(lease))
+            }
+            Err(end) => {
+                conn.abort();
+                (Outcome::unserved(&conn, end), None)
+            }
+        };
+        shard.table.borrow_mut().remove(place as usize);
+        shard.publish_load(0);
+        drop(conn);
+        drop(lease);
+        record::finish(&shard, outcome);
+        drop(admission);
+        drain::note_if_done(&shard);
+    }
 }
 
 impl Shard {

@@ -120,8 +120,9 @@ pub(super) fn sleep(duration: Duration) -> impl Future<Output = ()> {
 /// A descriptor registered with the engine.
 pub(super) struct Stream {
     tcp: Rc<TcpStream>,
-    /// Where this socket waits for reading, from the first wait on.
+    /// Where this socket waits, from the first wait on.
     reading: RefCell<Option<Pin<Box<dyn Again>>>>,
+    writing: RefCell<Option<Pin<Box<dyn Again>>>>,
 }
 
 impl fmt::Debug for Stream {
@@ -134,7 +135,7 @@ impl Stream {
     /// The engine wants its own stream type; it only ever waits for readiness on it.
     pub(super) fn register(fd: OwnedFd) -> io::Result<Stream> {
         let tcp = Rc::new(TcpStream::from_std(StdStream::from(fd))?);
-        Ok(Stream { tcp, reading: RefCell::default() })
+        Ok(Stream { tcp, reading: RefCell::default(), writing: RefCell::default() })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -156,8 +157,22 @@ impl Stream {
         place.as_mut().poll(cx)
     }
 
-    /// Waits until writing would not block. Boxed: it is rare, and larger than its caller.
-    pub(super) fn writable(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+    /// Waits until writing would not block; may return early.
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut writing = self.writing.borrow_mut();
+        let place = writing.get_or_insert_with(|| {
+            let tcp = Rc::clone(&self.tcp);
+            place(move || {
+                let tcp = Rc::clone(&tcp);
+                async move { tcp.writable(false).await.map_or((), drop) }
+            })
+        });
+        place.as_mut().poll(cx)
+    }
+
+    /// Waits until a connect is decided, and returns no earlier, however often it is polled. Boxed:
+    /// it is larger than its caller, and soon over.
+    pub(super) fn decided(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         let tcp = Rc::clone(&self.tcp);
         Box::pin(async move { tcp.writable(false).await.map_or((), drop) })
     }

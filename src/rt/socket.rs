@@ -74,11 +74,13 @@ impl Socket {
     }
 
     /// Waits until writing would not block; may return early.
-    pub async fn writable(&self) {
-        match &*self.0 {
-            Registered::Ring(handle) => writable_on_ring(handle).await,
-            Registered::Epoll(stream) => stream.writable().await,
-        }
+    pub fn writable(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| match &*self.0 {
+            Registered::Ring(handle) => {
+                with_local(|local| local.ring().poll_ready_to_write(handle, cx))
+            }
+            Registered::Epoll(stream) => stream.poll_writable(cx),
+        })
     }
 
     /// Waits until writing would not block, where [`Socket::writable`] returned and it did: on the
@@ -113,7 +115,12 @@ impl Socket {
     /// `TimedOut` after `limit`, else the kernel's reason.
     pub async fn connected(&self, limit: Duration) -> io::Result<()> {
         let mut deadline = super::sleep(limit);
-        let mut wait = pin!(self.writable());
+        let mut wait = pin!(async {
+            match &*self.0 {
+                Registered::Ring(_) => self.writable().await,
+                Registered::Epoll(stream) => stream.decided().await,
+            }
+        });
         let (mut over, mut late) = (false, false);
         poll_fn(|cx| {
             if !over && deadline.as_mut().poll(cx).is_ready() {
@@ -201,8 +208,4 @@ impl Socket {
     pub fn abort(&self) {
         sock::abort(self);
     }
-}
-
-async fn writable_on_ring(handle: &ring::Handle) {
-    poll_fn(|cx| with_local(|local| local.ring().poll_ready_to_write(handle, cx))).await;
 }

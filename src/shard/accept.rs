@@ -102,7 +102,7 @@ pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
         Err(_) => return record::refused(shard, arrival, Refusal::Descriptors),
     };
     let conn = Rc::new(Conn::new(client, arrival, shard.clock_ms()));
-    let place = shard.table.borrow_mut().insert(Rc::clone(&conn));
+    let place = shard.table.borrow_mut().insert(Rc::clone(&conn)) as u32;
     drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
 }
 

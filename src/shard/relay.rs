@@ -24,7 +24,7 @@ use super::{
     record,
 };
 use crate::{
-    bridge::{Direction, Path},
+    bridge::{Direction, Path, Side},
     rt::{self, Chunk, Pipe, Socket},
     sock,
 };
@@ -40,7 +40,22 @@ pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// Relays until both directions are over and `conn` knows why.
 pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
-    let Some(server) = conn.server() else { return };
+    let Some((up, down)) = begin(shard, conn, lease) else { return };
+    up.await;
+    down.await;
+    // A reset that was noticed by writing, with nobody left to read: pass it on from here.
+    if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
+        Box::pin(pass_reset_to(conn, side.other())).await;
+    }
+}
+
+/// The two directions; that of the server runs already.
+fn begin(
+    shard: &Rc<Shard>,
+    conn: &Rc<Conn>,
+    lease: &Lease,
+) -> Option<(impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>)> {
+    let server = conn.server()?;
     conn.enter(Phase::Relaying);
     conn.moved_ms.set(shard.clock_ms());
     let flow = |direction: Direction| {
@@ -51,15 +66,7 @@ pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
         Flow::new(shard, conn, lease, direction, Ends { source, sink })
     };
     let down = rt::spawn(flow(Direction::Down).run());
-    flow(Direction::Up).run().await;
-    down.await;
-    // A reset that was noticed by writing, with nobody left to read: pass it on from here.
-    if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
-        if let Some(socket) = conn.socket(side.other()) {
-            Box::pin(flush(conn, &socket)).await;
-        }
-        conn.abort();
-    }
+    Some((flow(Direction::Up).run(), down))
 }
 
 /// The two sockets of one direction.
@@ -164,7 +171,9 @@ impl Flow {
                             Path::Copied => flow.ends.source.arrival().await,
                             Path::Spliced => flow.ends.source.readable().await,
                         }
-                        flow.waited().await;
+                        if let Some(pause) = flow.waited() {
+                            pause.await;
+                        }
                     }
                     Step::Sending => {
                         let sent = flow.ends.sink.sent().await;
@@ -175,12 +184,24 @@ impl Flow {
                         }
                     }
                     Step::SinkFull => {
-                        flow.room_in_sink().await;
-                        flow.waited().await;
+                        flow.block();
+                        match flow.vain_waits.get() {
+                            0 => flow.ends.sink.writable().await,
+                            _ => Box::pin(flow.ends.sink.writable_at_last()).await,
+                        }
+                        if let Some(pause) = flow.waited() {
+                            pause.await;
+                        }
                         flow.conn.set_blocked(flow.direction, false);
                     }
-                    Step::SourceEnded => return flow.pass_fin_on().await,
-                    Step::SourceReset => return flow.pass_reset_on().await,
+                    // Kernel: a reset that the other direction met by writing clears the socket's
+                    // error, and reading it then looks like a FIN.
+                    Step::SourceEnded if flow.reset_side() != Some(flow.direction.source()) => {
+                        return flow.pass_fin_on();
+                    }
+                    Step::SourceEnded | Step::SourceReset => {
+                        return Box::pin(flow.pass_reset_on()).await;
+                    }
                     Step::SinkReset => return flow.conn.reset_by(flow.direction.source().other()),
                     Step::Ended => return,
                 }
@@ -189,28 +210,18 @@ impl Flow {
         }
     }
 
-    /// Waits until the sink takes bytes. Nobody reads the source meanwhile; the sweep watches
-    /// whether it dies.
-    async fn room_in_sink(&self) {
+    /// The sink is full. Nobody reads the source meanwhile; the sweep watches whether it dies.
+    fn block(&self) {
         self.conn.set_blocked(self.direction, true);
         self.ends.source.stop_recv();
-        match self.vain_waits.get() {
-            0 => self.ends.sink.writable().await,
-            _ => Box::pin(self.ends.sink.writable_at_last()).await,
-        }
     }
 
     /// After a wait: counts it as vain until a byte moves. A kernel that says ready again and again
     /// and then gives nothing (short of memory, say) costs a look each millisecond, not a core.
-    fn waited(&self) -> impl Future<Output = ()> {
+    fn waited(&self) -> Option<impl Future<Output = ()> + use<>> {
         let waits = self.vain_waits.get().saturating_add(1);
         self.vain_waits.set(waits);
-        let pause = (waits > VAIN_WAITS_MAX).then(|| rt::sleep(VAIN_PAUSE));
-        async move {
-            if let Some(pause) = pause {
-                pause.await;
-            }
-        }
+        (waits > VAIN_WAITS_MAX).then(|| rt::sleep(VAIN_PAUSE))
     }
 
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
@@ -242,14 +253,13 @@ impl Flow {
         self.conn.ended().is_some_and(|end| end.reset_side().is_none())
     }
 
-    async fn pass_fin_on(&self) {
-        let source = self.direction.source();
-        // Kernel: a reset that the other direction met by writing clears the socket's error, and
-        // reading it then looks like a FIN.
-        if self.conn.ended().and_then(|end| end.reset_side()) == Some(source) {
-            return self.pass_reset_on().await;
-        }
-        self.conn.fin_by(source);
+    /// Who reset the connection, if that ended it.
+    fn reset_side(&self) -> Option<Side> {
+        self.conn.ended().and_then(|end| end.reset_side())
+    }
+
+    fn pass_fin_on(&self) {
+        self.conn.fin_by(self.direction.source());
         // The other direction's silence counts from here.
         self.conn.moved_ms.set(self.shard.clock_ms());
         self.ends.sink.finish();
@@ -261,10 +271,10 @@ impl Flow {
         let source = self.direction.source();
         self.conn.reset_by(source);
         self.conn.enter(Phase::Closing);
-        if self.conn.ended().and_then(|end| end.reset_side()) == Some(source) {
-            Box::pin(flush(&self.conn, &self.ends.sink)).await;
+        match self.reset_side() == Some(source) {
+            true => pass_reset_to(&self.conn, source.other()).await,
+            false => self.conn.abort(),
         }
-        self.conn.abort();
     }
 
     /// Bytes came from the source.
@@ -293,6 +303,14 @@ impl Flow {
     }
 }
 
+/// What the other side sent before its reset comes first.
+async fn pass_reset_to(conn: &Conn, side: Side) {
+    if let Some(socket) = conn.socket(side) {
+        flush(conn, &socket).await;
+    }
+    conn.abort();
+}
+
 /// Waits until `socket`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
 async fn flush(conn: &Conn, socket: &Socket) {
     let deadline = Instant::now() + FLUSH_MAX;
@@ -311,6 +329,6 @@ mod tests {
     #[test]
     fn a_direction_stays_small() {
         // Two of these are most of what an idle connection costs.
-        assert!(size_of::<Flow>() <= 128, "{}", size_of::<Flow>());
+        assert!(size_of::<Flow>() <= 88, "{}", size_of::<Flow>());
     }
 }

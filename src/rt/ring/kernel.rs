@@ -73,8 +73,6 @@ impl Kernel {
     pub(super) fn new(buffers: &Buffers) -> io::Result<Kernel> {
         let ring = build()?;
         buffers.register(&ring.submitter())?;
-        // Saves looking up the ring's descriptor at each call; kernels before 5.18 lack it.
-        let _ = ring.submitter().register_ring_fd();
         Ok(Kernel { ring, alarm: Box::default() })
     }
 
