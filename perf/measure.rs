@@ -1,89 +1,91 @@
-//! CPU time of relays per unit of work, interleaved, so that the machine's moods hit all alike.
+//! CPU time, memory and latency of relays, interleaved, so that the machine's moods hit all alike.
 //!
-//! `cargo run --release --example measure -- tcp` (build everything first: `cargo build --release
-//! --bins --examples`). Compare only figures of the same run.
+//! `perf/compare` and `perf/quick` build what is needed and call this. Compare only figures of the
+//! same run.
 
+#[path = "measure/case.rs"]
+mod case;
+#[path = "measure/chart.rs"]
+mod chart;
 #[path = "measure/contender.rs"]
 mod contender;
 #[path = "measure/figure.rs"]
 mod figure;
+#[path = "measure/folder.rs"]
+mod folder;
 #[path = "measure/idle.rs"]
 mod idle;
+#[path = "measure/launch.rs"]
+mod launch;
+#[path = "measure/load.rs"]
+mod load;
+#[path = "measure/machine.rs"]
+mod machine;
+#[path = "measure/report.rs"]
+mod report;
+#[path = "measure/settings.rs"]
+mod settings;
 
 use std::{
-    fs,
-    net::SocketAddr,
     path::PathBuf,
-    process::{Command, ExitCode},
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::Duration,
 };
 
 use clap::{Parser, ValueEnum};
-use contender::{Place, Relay};
-use figure::Row;
-use ringway::{
-    bench::{self, Percentiles, Plan, Report},
-    child::{self, Guarded},
-    demo::stats,
-};
+use contender::{Backend, Place};
+use figure::{Outcome, Row, Standing};
+use folder::{Report, TempDir};
+use load::Lab;
+use ringway::{bench, child};
 
-const WARM_UP: Duration = Duration::from_millis(300);
-const BULK_CONNECTIONS: u32 = 8;
-const TCP_CONNECTIONS: u32 = 64;
-/// At once.
-const CONNECT_CONNECTIONS: u32 = 32;
-/// By the clock: pings as fast as they come back would count the moments in which the bulk pauses,
-/// when thousands fit, and hardly those in which it flows.
-const PINGS_PER_SECOND: f64 = 100.0;
-/// Figures of a run at most.
-const FIGURES: usize = 3;
+use crate::case::{Case, Work};
 
 /// Set by a signal: finish nothing, clean up.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Measure the CPU time of relays, interleaved.
+/// Measure relays, interleaved.
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Args {
-    /// What is measured
-    kind: Kind,
+    /// What is measured; messages, bulk and connect with any count
+    #[arg(long, value_delimiter = ',', value_parser = Case::parse, default_values = case::ALL)]
+    cases: Vec<Case>,
     /// Rounds; at least 9 for a figure that is told to others
-    #[arg(long, default_value_t = 9)]
-    rounds: usize,
-    /// Seconds of each run
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds measured of each load
     #[arg(long, default_value = "2", value_parser = ringway::args::positive_duration)]
     seconds: Duration,
-    /// Connections [default: tcp 64, bulk and fair 8, connect 32 at once]
-    #[arg(long)]
-    connections: Option<u32>,
     /// Who takes part [default: all that are installed]
     #[arg(long, value_delimiter = ',')]
     contenders: Vec<String>,
-    /// Whose figure the ratios are to [default: floor-copy, bulk floor-splice, fair haproxy-splice]
+    /// Where proxies run: on a CPU that nobody else has, or anywhere
+    #[arg(long, default_value = "proxy")]
+    pin: Pin,
+    /// Write a report and its charts into this folder
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+    /// Print the cases and end
     #[arg(long)]
-    against: Option<String>,
+    list: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq)]
-enum Kind {
-    /// CPU us per message of 128 bytes each way
-    Tcp,
-    /// CPU s per GB
-    Bulk,
-    /// CPU us per new connection: connect, one message, close
-    Connect,
-    /// Memory of an idle connection that was used once: bytes of Pss from 2,000 to 8,000 of them
-    Idle,
-    /// Latency of one ping-pong beside bulk streams
-    Fair,
+enum Pin {
+    Proxy,
+    None,
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == launch::WORD) {
+        eprintln!("{}", launch::become_program(words));
+        return ExitCode::FAILURE;
+    }
     let args = Args::parse();
-    bench::raise_nofile();
-    child::on_stop_signal(|| STOP.store(true, Ordering::Relaxed));
-    match measure(&args) {
+    match if args.list { list() } else { measure(&args) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -92,77 +94,44 @@ fn main() -> ExitCode {
     }
 }
 
-/// A directory of our own, gone with its guard.
-struct TempDir(PathBuf);
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+fn list() -> Result<(), String> {
+    for name in case::ALL.iter().chain([&case::FAIR]) {
+        println!("{name:<20} {}", Case::parse(name)?.words());
     }
-}
-
-/// The backends that stay through all rounds.
-struct Backends {
-    echo: SocketAddr,
-    source: SocketAddr,
-    _guards: [Guarded; 2],
-}
-
-fn measure(args: &Args) -> Result<(), String> {
-    let files = std::env::temp_dir().join(format!("ringway-measure-{}", std::process::id()));
-    fs::create_dir(&files).map_err(|error| format!("cannot make {}: {error}", files.display()))?;
-    let _gone_at_the_end = TempDir(files.clone());
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let programs = program.ancestors().nth(2).map(PathBuf::from);
-    let place = Place { programs: programs.ok_or("cannot find target/release")?, files };
-    let backends = start_backends(&place)?;
-    introduce(args);
-
-    let names = contenders(args, &place, &backends)?;
-    let rows = |_| names.iter().map(|name| empty_row(name)).collect::<Vec<_>>();
-    let mut tables: [Vec<Row>; FIGURES] = std::array::from_fn(rows);
-    for round in 1..=args.rounds {
-        for (at, name) in names.iter().enumerate() {
-            let outcome = run(args, &place, &backends, name);
-            if STOP.load(Ordering::Relaxed) {
-                return Err("stopped by a signal; no figures".to_owned());
-            }
-            if let Err(why) = &outcome {
-                eprintln!("round {round}: {name} is void: {why}");
-            }
-            for (figure, table) in tables.iter_mut().enumerate() {
-                let value = outcome.as_ref().ok().and_then(|figures| figures.get(figure));
-                table[at].rounds.push(value.copied());
-            }
-        }
-        eprintln!("round {round} of {} done", args.rounds);
-    }
-    report(args, &tables);
     Ok(())
 }
 
-fn report(args: &Args, tables: &[Vec<Row>; FIGURES]) {
-    let (units, against): (&[&str], _) = match args.kind {
-        Kind::Tcp => (&["CPU us/message"], "floor-copy"),
-        Kind::Bulk => (&["CPU s/GB"], "floor-splice"),
-        Kind::Connect => (&["CPU us/connection"], "floor-copy"),
-        Kind::Idle => (&["bytes/connection"], "floor-copy"),
-        Kind::Fair => (&["ping p50 us", "ping p99 us", "bulk MB/s"], "haproxy-splice"),
-    };
-    let against = args.against.as_deref().unwrap_or(against);
-    for (rows, unit) in tables.iter().zip(units) {
-        figure::print(rows, unit, against);
-        println!();
+fn measure(args: &Args) -> Result<(), String> {
+    bench::raise_nofile();
+    // Before any thread is started: they stay where their starter does.
+    let proxy_cpu = (args.pin == Pin::Proxy).then(launch::leave_a_cpu).transpose()?;
+    child::on_stop_signal(|| STOP.store(true, Ordering::Relaxed));
+    let files = TempDir::new()?;
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let programs = program.ancestors().nth(2).map(PathBuf::from);
+    let programs = programs.ok_or("cannot find the folder of our programs")?;
+    let place = Place { programs, files: files.0.clone(), proxy_cpu };
+
+    let installed = installed(args, &place)?;
+    let facts = machine::facts(&installed, &place.programs.join("ringway"));
+    let report = args.report.as_deref().map(Report::open).transpose()?;
+    let mut outcomes = Vec::new();
+    for case in &args.cases {
+        let outcome = compare(args, case, &place, &installed)?;
+        println!("{}", report::case(&outcome, None));
+        outcomes.push(outcome);
     }
+    report.map_or(Ok(()), |report| report.write(&facts, &installed, &outcomes))
 }
 
-/// Who takes part: all who were named have to start, of the others those that do.
-fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<String>, String> {
+/// Who can take part: all who were named have to start, of the others those that do.
+fn installed(args: &Args, place: &Place) -> Result<Vec<String>, String> {
     let named = !args.contenders.is_empty();
-    let all = contender::NAMES.map(str::to_owned).to_vec();
+    let all = settings::NAMES.map(str::to_owned).to_vec();
+    let backend = Backend::start(place, "echo", 1)?;
     let mut names = Vec::new();
     for name in if named { &args.contenders } else { &all } {
-        match contender::start(place, name, &targets(args.kind, backends)) {
+        match contender::start(place, name, &[&backend.addresses]) {
             Ok(_) => names.push(name.clone()),
             Err(why) if named => return Err(format!("{name}: {why}")),
             Err(why) => eprintln!("{name} takes no part: {why}"),
@@ -171,129 +140,76 @@ fn contenders(args: &Args, place: &Place, backends: &Backends) -> Result<Vec<Str
     Ok(names)
 }
 
-fn empty_row(name: &str) -> Row {
-    Row { name: name.to_owned(), rounds: Vec::new() }
-}
-
-fn targets(kind: Kind, backends: &Backends) -> Vec<SocketAddr> {
-    match kind {
-        Kind::Tcp | Kind::Connect | Kind::Idle => vec![backends.echo],
-        Kind::Bulk => vec![backends.source],
-        Kind::Fair => vec![backends.source, backends.echo],
-    }
-}
-
-/// One contender in one round: a fresh process, a warm-up, the figures in the order of `report`.
-fn run(args: &Args, place: &Place, backends: &Backends, name: &str) -> Result<Vec<f64>, String> {
-    let relay = contender::start(place, name, &targets(args.kind, backends))?;
-    match args.kind {
-        Kind::Tcp => {
-            let connections = args.connections.unwrap_or(TCP_CONNECTIONS);
-            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Tcp, connections)?;
-            Ok(vec![cpu_ns / 1e3 / report.tally.operations.max(1) as f64])
-        }
-        Kind::Bulk => {
-            let connections = args.connections.unwrap_or(BULK_CONNECTIONS);
-            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Bulk, connections)?;
-            // Nanoseconds per byte are seconds per GB.
-            Ok(vec![cpu_ns / report.tally.bytes.max(1) as f64])
-        }
-        Kind::Connect => {
-            let at_once = args.connections.unwrap_or(CONNECT_CONNECTIONS);
-            let (report, cpu_ns) = costs(args, &relay, bench::Mode::Connect, at_once)?;
-            Ok(vec![cpu_ns / 1e3 / report.tally.operations.max(1) as f64])
-        }
-        Kind::Idle => Ok(vec![idle::bytes_each(&relay)?]),
-        Kind::Fair => fair(args, &relay, name),
-    }
-}
-
-/// Drives the load, and gives it with the nanoseconds of CPU that the relay took for it.
-fn costs(
+fn compare(
     args: &Args,
-    relay: &Relay,
-    mode: bench::Mode,
-    connections: u32,
-) -> Result<(Report, f64), String> {
-    let target = relay.listeners[0];
-    drive(mode, target, connections, WARM_UP)?;
-    let before = cpu_ns(relay.process.pid())?;
-    let report = drive(mode, target, connections, args.seconds)?;
-    Ok((report, (cpu_ns(relay.process.pid())? - before) as f64))
-}
-
-fn fair(args: &Args, relay: &Relay, name: &str) -> Result<Vec<f64>, String> {
-    let streams = args.connections.unwrap_or(BULK_CONNECTIONS);
-    let [bulk, ping] = relay.listeners[..] else {
-        return Err("not two listeners".to_owned());
+    case: &Case,
+    place: &Place,
+    installed: &[String],
+) -> Result<Outcome, String> {
+    // Whoever was named takes part wherever possible.
+    let takes_part = |name: &&String| match args.contenders.is_empty() {
+        true => case.wants(name),
+        false => case.takes(name),
     };
-    let (ping, flood) = thread::scope(|scope| {
-        let around = args.seconds + 2 * WARM_UP;
-        let flood = scope.spawn(move || drive(bench::Mode::Bulk, bulk, streams, around));
-        let mut plan = Plan::new(bench::Mode::Tcp, ping, 1);
-        plan.rate = Some(PINGS_PER_SECOND);
-        let ping =
-            drive(bench::Mode::Tcp, ping, 1, WARM_UP).and_then(|_| drive_plan(plan, args.seconds));
-        let flood = flood.join().map_err(|_| "the bulk load failed".to_owned())??;
-        Ok::<_, String>((ping?, flood))
-    })?;
-    let p = Percentiles::of(&ping.tally.latency);
-    if let Some(admin) = relay.admin {
-        let turns = stats::read(admin)?.shards.into_iter().map(|shard| shard.turn_max_us);
-        println!("{name}: turn_max_us {}", turns.max().unwrap_or(0));
+    let names = installed.iter().filter(takes_part);
+    let rows = names.map(|name| Row { name: name.clone(), rounds: Vec::new() }).collect();
+    let (notes, void) = (Vec::new(), Vec::new());
+    let mut outcome = Outcome { case: case.clone(), rows, notes, void };
+    let mut lab = Lab { place, seconds: args.seconds, stop: &STOP, rate: None };
+    if case.work == Work::Latency {
+        lab.rate = Some(half_of_the_slowest(&lab, &mut outcome)?);
     }
-    let bulk_mb = flood.tally.bytes as f64 / 1e6 / flood.seconds;
-    Ok(vec![p.p50_us as f64, p.p99_us as f64, bulk_mb])
-}
-
-/// Drives a load in which nothing may fail.
-fn drive(
-    mode: bench::Mode,
-    target: SocketAddr,
-    connections: u32,
-    seconds: Duration,
-) -> Result<Report, String> {
-    drive_plan(Plan::new(mode, target, connections as usize), seconds)
-}
-
-fn drive_plan(mut plan: Plan, seconds: Duration) -> Result<Report, String> {
-    plan.seconds = Some(seconds);
-    let report = bench::drive(&plan, &STOP, |_| {})?;
-    let lost = report.tally.failed_total() + report.tally.cut;
-    if lost > 0 { Err(format!("{lost} operations failed")) } else { Ok(report) }
-}
-
-/// CPU time of all threads of a process so far.
-fn cpu_ns(pid: u32) -> Result<u64, String> {
-    let tasks = format!("/proc/{pid}/task");
-    let gone = |error: std::io::Error| format!("cannot read {tasks}: {error} (did it end?)");
-    let mut sum = 0;
-    for task in fs::read_dir(&tasks).map_err(gone)? {
-        let path = task.map_err(gone)?.path().join("schedstat");
-        // A thread that ended between the two reads has nothing to add.
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let on_cpu = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
-        sum += on_cpu.unwrap_or(0);
+    let rounds = case.rounds(args.rounds as usize);
+    run_rounds(&lab, &mut outcome, 0..rounds)?;
+    if outcome.verdicts().iter().any(|verdict| verdict.standing() == Standing::Open) {
+        outcome.notes.push("a limit lay within the quartiles: twice the rounds".to_owned());
+        run_rounds(&lab, &mut outcome, rounds..2 * rounds)?;
     }
-    Ok(sum)
+    Ok(outcome)
 }
 
-fn start_backends(place: &Place) -> Result<Backends, String> {
-    let start = |mode: &str| {
-        let mut command = Command::new(place.programs.join("ringway"));
-        command.args(["backend", "--listen", "127.0.0.1:0", "--mode", mode]);
-        let (guard, ready) = Guarded::start_ready("ringway backend", &mut command)?;
-        Ok::<_, String>((guard, ready.address("backend")?))
-    };
-    let ((echo_guard, echo), (source_guard, source)) = (start("echo")?, start("source")?);
-    Ok(Backends { echo, source, _guards: [echo_guard, source_guard] })
+fn run_rounds(
+    lab: &Lab,
+    outcome: &mut Outcome,
+    rounds: std::ops::Range<usize>,
+) -> Result<(), String> {
+    for round in rounds {
+        for at in figure::order(round, outcome.rows.len()) {
+            let row = &mut outcome.rows[at];
+            let figures = lab.run(&outcome.case, &row.name);
+            if STOP.load(Ordering::Relaxed) {
+                return Err("stopped by a signal; no figures".to_owned());
+            }
+            if let Err(why) = &figures {
+                let why = format!("round {}: {}: {why}", round + 1, row.name);
+                eprintln!("{}: void: {why}", outcome.case.name);
+                outcome.void.push(why);
+            }
+            row.rounds.push(figures.ok());
+        }
+        eprintln!("{}: round {} done", outcome.case.name, round + 1);
+    }
+    Ok(())
 }
 
-/// The figures mean nothing without the machine, the kernel and the command.
-fn introduce(args: &Args) {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    println!("measure {}", words.join(" "));
-    println!("Linux {}, {cpus} CPUs, {} rounds of {:?}", kernel.trim(), args.rounds, args.seconds);
+/// The rate of the latency case: what the slowest peer can do, halved; without peers, the slowest
+/// of all.
+fn half_of_the_slowest(lab: &Lab, outcome: &mut Outcome) -> Result<f64, String> {
+    let is_peer = |row: &&Row| !row.is_ours() && !row.is_floor();
+    let mut rows: Vec<&Row> = outcome.rows.iter().filter(is_peer).collect();
+    if rows.is_empty() {
+        rows = outcome.rows.iter().collect();
+    }
+    let mut slowest: Option<(f64, &str)> = None;
+    for row in rows {
+        let peak = lab.peak(&row.name).map_err(|why| format!("{}: {why}", row.name))?;
+        if slowest.is_none_or(|(least, _)| peak < least) {
+            slowest = Some((peak, &row.name));
+        }
+    }
+    let (peak, name) = slowest.ok_or("nobody takes part")?;
+    let rate = (peak / 2.0).floor();
+    let note = format!("{rate} messages a second, half of the {peak:.0} that {name} can do");
+    outcome.notes.push(note);
+    Ok(rate)
 }

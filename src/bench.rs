@@ -10,6 +10,7 @@ mod plot;
 mod poll;
 pub mod print;
 mod slot;
+pub mod svg;
 mod tally;
 mod worker;
 

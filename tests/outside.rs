@@ -13,6 +13,8 @@ mod disk;
 mod headers;
 #[path = "outside/latency.rs"]
 mod latency;
+#[path = "outside/measure.rs"]
+mod measure;
 #[path = "outside/names.rs"]
 mod names;
 #[path = "outside/page.rs"]

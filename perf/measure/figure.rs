@@ -1,13 +1,133 @@
-//! Figures of many rounds: medians, quartiles and the ratios of each round.
+//! Figures of many rounds: medians, quartiles, the ratios of each round, and what follows from
+//! them.
 
-/// Figures of one contender, by round; `None` where the round was void.
+use crate::case::{Case, Limit, To};
+
+/// What one contender gave, by round; `None` where the round was void.
 pub struct Row {
     pub name: String,
-    pub rounds: Vec<Option<f64>>,
+    pub rounds: Vec<Option<Vec<f64>>>,
+}
+
+/// All that came of a case.
+pub struct Outcome {
+    pub case: Case,
+    pub rows: Vec<Row>,
+    /// What has to be said about it.
+    pub notes: Vec<String>,
+    /// Why runs were void.
+    pub void: Vec<String>,
 }
 
 /// First quartile, median, third quartile.
-pub fn quartiles(values: impl Iterator<Item = f64>) -> Option<[f64; 3]> {
+pub type Quartiles = [f64; 3];
+
+/// A limit, and how one of ours stands to it.
+pub struct Verdict {
+    pub limit: Limit,
+    /// Whom it is to, where it is to somebody.
+    pub against: Option<String>,
+    pub name: String,
+    pub ratio: Quartiles,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Holds,
+    /// The quartiles lie on both sides of the limit.
+    Open,
+    Broken,
+}
+
+impl Row {
+    pub fn is_floor(&self) -> bool {
+        self.name.starts_with("floor")
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with("ringway")
+    }
+
+    /// Of the figure with this number, good rounds only.
+    pub fn quartiles(&self, figure: usize) -> Option<Quartiles> {
+        quartiles(self.rounds.iter().flatten().map(|figures| figures[figure]))
+    }
+
+    /// The ratios of each round in which both are good.
+    pub fn ratio(&self, to: &Row, figure: usize) -> Option<Quartiles> {
+        let pairs = self.rounds.iter().zip(&to.rounds);
+        let ratios = pairs
+            .filter_map(|(mine, theirs)| Some(mine.as_ref()?[figure] / theirs.as_ref()?[figure]));
+        quartiles(ratios)
+    }
+}
+
+impl Outcome {
+    pub fn floor(&self) -> Option<&Row> {
+        self.row(self.case.floor())
+    }
+
+    /// The peer with the lowest median of a figure.
+    pub fn best_peer(&self, figure: usize) -> Option<&Row> {
+        self.best(figure, |_| true)
+    }
+
+    fn best(&self, figure: usize, among: impl Fn(&str) -> bool) -> Option<&Row> {
+        let peers = self.rows.iter().filter(|row| !row.is_floor() && !row.is_ours());
+        let medians = peers
+            .filter(|row| among(&row.name))
+            .filter_map(|row| Some((row, row.quartiles(figure)?[1])));
+        medians.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(row, _)| row)
+    }
+
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// How ours stand to what is promised, as far as everybody needed took part.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for limit in self.case.limits() {
+            let against = match limit.to {
+                To::Floor => self.floor(),
+                To::BestPeer => self.best_peer(limit.figure),
+                To::BestDefault => self.best(limit.figure, |name| !name.ends_with("-best")),
+                To::Named(name) => self.row(name),
+                To::Itself => None,
+            };
+            if against.is_none() && limit.to != To::Itself {
+                continue;
+            }
+            for row in self.rows.iter().filter(|row| row.is_ours()) {
+                let ratio = match against {
+                    Some(against) => row.ratio(against, limit.figure),
+                    None => row.quartiles(limit.figure),
+                };
+                let against = against.map(|row| row.name.clone());
+                let name = row.name.clone();
+                verdicts.extend(ratio.map(|ratio| Verdict { limit, against, name, ratio }));
+            }
+        }
+        verdicts
+    }
+}
+
+impl Verdict {
+    pub fn standing(&self) -> Standing {
+        match self.ratio {
+            [_, _, q3] if q3 <= self.limit.at_most => Standing::Holds,
+            [q1, _, _] if q1 > self.limit.at_most => Standing::Broken,
+            _ => Standing::Open,
+        }
+    }
+}
+
+/// True exactly when the quartiles of a ratio lie on both sides of 1: neither costs less.
+pub fn is_tie([q1, _, q3]: Quartiles) -> bool {
+    q1 <= 1.0 && q3 >= 1.0
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> Option<Quartiles> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1)? as f64;
@@ -18,45 +138,85 @@ pub fn quartiles(values: impl Iterator<Item = f64>) -> Option<[f64; 3]> {
     }))
 }
 
-/// The ratios of each round in which both figures are good.
-pub fn ratios<'a>(row: &'a Row, against: &'a Row) -> impl Iterator<Item = f64> + 'a {
-    let pairs = row.rounds.iter().zip(&against.rounds);
-    pairs.filter_map(|(mine, theirs)| Some((*mine)? / (*theirs)?))
-}
-
-/// A table of the figures in `unit` and of the ratios to the row named `against`.
-pub fn print(rows: &[Row], unit: &str, against: &str) {
-    println!(
-        "{:<24}{:>10}{:>19}   {:>10}{:>17}{:>8}",
-        unit, "median", "quartiles", "ratio", "quartiles", "rounds"
-    );
-    let reference = rows.iter().find(|row| row.name == against);
-    for row in rows {
-        let good = row.rounds.iter().flatten().count();
-        let Some([q1, median, q3]) = quartiles(row.rounds.iter().flatten().copied()) else {
-            println!("{:<24}      void in every round", row.name);
-            continue;
-        };
-        let ratio = reference.and_then(|against| quartiles(ratios(row, against)));
-        let ratio = ratio.map_or(String::new(), |[q1, median, q3]| {
-            format!("{median:>10.3}{:>17}", format!("{q1:.3}-{q3:.3}"))
-        });
-        let spread = format!("{q1:.3}-{q3:.3}");
-        println!("{:<24}{median:>10.3}{spread:>19}   {ratio:<27}{good:>8}", row.name);
-    }
-    if reference.is_some() {
-        println!("ratio: to {against}, round by round");
-    }
+/// Who runs when in a round: each begins once in so many rounds, and every second round goes the
+/// other way around, so that nobody always comes after the same one.
+pub fn order(round: usize, contenders: usize) -> Vec<usize> {
+    let step = if round.is_multiple_of(2) { 1 } else { contenders - 1 };
+    (0..contenders).map(|at| (round + at * step) % contenders).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// An outcome of rows with one figure.
+    pub fn outcome(case: &str, rows: &[(&str, &[f64])]) -> Outcome {
+        let rows = rows.iter().map(|(name, values)| Row {
+            name: (*name).to_owned(),
+            rounds: values.iter().map(|value| value.is_finite().then(|| vec![*value])).collect(),
+        });
+        let (case, rows) = (Case::parse(case).unwrap(), rows.collect());
+        Outcome { case, rows, notes: Vec::new(), void: Vec::new() }
+    }
 
     #[test]
     fn quartiles_lie_between_the_values() {
         assert_eq!(quartiles([4.0, 1.0, 3.0, 2.0, 5.0].into_iter()), Some([2.0, 3.0, 4.0]));
         assert_eq!(quartiles([1.0, 2.0].into_iter()), Some([1.25, 1.5, 1.75]));
         assert_eq!(quartiles(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round_and_void_rounds_left_out() {
+        let void = f64::NAN;
+        let rows = outcome(
+            "messages-64",
+            &[("a", &[2.0, void, 30.0, 4.0]), ("b", &[1.0, 1.0, 10.0, void])],
+        );
+        assert_eq!(rows.rows[0].ratio(&rows.rows[1], 0), Some([2.25, 2.5, 2.75]));
+        assert_eq!(rows.rows[0].quartiles(0), Some([3.0, 4.0, 17.0]));
+    }
+
+    #[test]
+    fn the_best_peer_is_no_floor_and_not_ours() {
+        let rows = outcome(
+            "bulk-8",
+            &[
+                ("floor-splice", &[1.0]),
+                ("ringway-epoll", &[0.9]),
+                ("haproxy", &[4.0]),
+                ("haproxy-best", &[1.2]),
+                ("nginx", &[3.0]),
+                ("envoy", &[f64::NAN]),
+            ],
+        );
+        assert_eq!(rows.best_peer(0).unwrap().name, "haproxy-best");
+        let verdicts = rows.verdicts();
+        let against: Vec<_> = verdicts.iter().map(|v| v.against.as_deref().unwrap()).collect();
+        assert_eq!(against, ["floor-splice", "haproxy-best", "nginx"]);
+        assert!(verdicts.iter().all(|verdict| verdict.standing() == Standing::Holds));
+    }
+
+    #[test]
+    fn a_limit_between_the_quartiles_is_open() {
+        for (values, standing) in [
+            ([1000.0, 1010.0, 1020.0], Standing::Holds),
+            ([1000.0, 1030.0, 1060.0], Standing::Open),
+            ([1030.0, 1040.0, 1050.0], Standing::Broken),
+        ] {
+            let rows = outcome("idle", &[("ringway-io_uring", &values), ("nginx", &[9.0; 3])]);
+            let [verdict] = &rows.verdicts()[..] else { panic!("not one limit") };
+            assert_eq!((verdict.standing(), &verdict.against), (standing, &None), "{values:?}");
+        }
+        assert!(is_tie([0.9, 1.1, 1.2]) && is_tie([0.8, 0.9, 1.0]));
+        assert!(!is_tie([1.01, 1.1, 1.2]) && !is_tie([0.7, 0.8, 0.99]));
+    }
+
+    #[test]
+    fn everybody_runs_once_a_round_and_the_first_one_changes() {
+        assert_eq!(order(0, 4), [0, 1, 2, 3]);
+        assert_eq!(order(1, 4), [1, 0, 3, 2]);
+        assert_eq!(order(6, 4), [2, 3, 0, 1]);
+        assert_eq!(order(3, 1), [0]);
     }
 }

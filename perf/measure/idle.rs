@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -23,11 +24,14 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// Bytes of Pss per connection that was used once. The kernel's part is not in it: it is the same
 /// for all.
-pub fn bytes_each(relay: &Relay) -> Result<f64, String> {
+pub fn bytes_each(relay: &Relay, stop: &AtomicBool) -> Result<f64, String> {
     let mut held = Vec::with_capacity(COUNTS[1]);
     let mut bytes = [0.0; 2];
     for (count, bytes) in COUNTS.into_iter().zip(&mut bytes) {
         while held.len() < count {
+            if stop.load(Ordering::Relaxed) {
+                return Err("stopped by a signal".to_owned());
+            }
             let used = used_once(relay.listeners[0]);
             held.push(used.map_err(|error| {
                 format!("connection {} of {count}: {}", held.len() + 1, cause(&error))

@@ -10,7 +10,10 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use super::{Plan, Report};
+use super::{
+    Plan, Report,
+    svg::{self, round_step},
+};
 use crate::args;
 
 /// Where the curve is drawn, in a picture of 860 by 480.
@@ -18,21 +21,6 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 836.0;
 const TOP: f64 = 88.0;
 const BOTTOM: f64 = 420.0;
-
-/// Colours by what a browser prefers; the paper is drawn too, for viewers that have none.
-const HEAD: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 480"
-  width="860" height="480" role="img" aria-labelledby="title">
-<style>
-.paper { fill: #ffffff } text { fill: #17202b; font: 13px system-ui, sans-serif }
-.title { font-size: 17px; font-weight: 600 } .soft { fill: #515d6b }
-.grid { stroke: #d5dbe3; fill: none } .curve { stroke: #1c66c9; stroke-width: 2; fill: none }
-@media (prefers-color-scheme: dark) {
-.paper { fill: #161b22 } text { fill: #e8edf3 } .soft { fill: #9fabb9 }
-.grid { stroke: #2c343e } .curve { stroke: #58a6ff }
-}
-</style>
-<rect class="paper" width="860" height="480"/>
-"##;
 
 /// A file for the picture, opened before the run, so that nobody runs one for nothing.
 #[derive(Debug)]
@@ -57,7 +45,7 @@ impl Picture {
     /// # Errors
     /// The same sentence.
     pub fn draw(mut self, plan: &Plan, report: &Report) -> Result<(), String> {
-        let text = svg(plan, report);
+        let text = picture(plan, report);
         let written = self.empty().and_then(|()| self.file.write_all(text.as_bytes()));
         written.map_err(|error| cannot_write(&self.path, &error))
     }
@@ -80,10 +68,10 @@ fn cannot_write(path: &Path, error: &io::Error) -> String {
     )
 }
 
-fn svg(plan: &Plan, report: &Report) -> String {
+fn picture(plan: &Plan, report: &Report) -> String {
     let latency = &report.tally.latency;
     let axes = Axes::of(latency);
-    let mut text = HEAD.to_owned();
+    let mut text = svg::head(860, 480);
     let (title, facts) = (title(plan), facts(report));
     _ = writeln!(text, r#"<text id="title" class="title" x="{LEFT}" y="30">{title}</text>"#);
     _ = writeln!(text, r#"<text class="soft" x="{LEFT}" y="52">{facts}</text>"#);
@@ -123,10 +111,7 @@ struct Axes {
 impl Axes {
     fn of(latency: &Histogram<u64>) -> Axes {
         let (count, most) = (latency.len().max(1) as f64, latency.max().max(10));
-        // Round numbers, at least three and at most seven of them.
-        let unit = 10_u64.pow((most / 3).ilog10());
-        let step_us = [unit, 2 * unit, 5 * unit].into_iter().find(|step| step * 7 >= most);
-        let step_us = step_us.unwrap_or(10 * unit);
+        let step_us = round_step(most as f64).round() as u64;
         let nines = (count.log10().ceil() as u32).clamp(2, 7);
         Axes { count, nines, step_us, steps: most.div_ceil(step_us) }
     }
@@ -215,14 +200,14 @@ mod tests {
     fn a_curve_is_drawn_as_it_was() {
         let slow = (1..=10).map(|n| n * 1000);
         let (plan, report) = run((0..990).map(|n| 100 + n / 3).chain(slow));
-        let drawn = svg(&plan, &report);
+        let drawn = picture(&plan, &report);
         assert_eq!(drawn, include_str!("plot/curve.svg"), "now it is\n{drawn}");
     }
 
     #[test]
     fn nothing_done_is_a_picture_without_a_curve() {
         let (plan, report) = run(std::iter::empty());
-        let drawn = svg(&plan, &report);
+        let drawn = picture(&plan, &report);
         assert!(drawn.contains("0 operations") && !drawn.contains("NaN"), "{drawn}");
         assert!(drawn.contains(r#"d="M84 420.0"/>"#), "{drawn}");
     }

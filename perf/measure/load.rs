@@ -1,0 +1,210 @@
+//! One run: a fresh backend, a fresh contender, a warm-up, and its figures.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use ringway::{
+    args::cause,
+    bench::{self, Mode, Percentiles, Plan, Tally},
+};
+
+use crate::{
+    case::{Case, FAIR_STREAMS, MANY_BACKENDS, MANY_CONNECTIONS, SOME_CONNECTIONS, Work},
+    contender::{self, Backend, Place, Relay},
+    idle,
+};
+
+/// Connections at once when backends grow.
+const CONNECT_AT_ONCE: u32 = 32;
+/// By the clock: pings as fast as they come back would count the moments in which the bulk pauses,
+/// when thousands fit, and hardly those in which it flows.
+const PINGS_PER_SECOND: f64 = 100.0;
+/// Of the messages that are due, this part has to be answered in time for a latency to mean much.
+const KEPT_MIN: f64 = 0.98;
+/// What is measured is so many intervals; the one before them is the warm-up.
+const INTERVALS: u32 = 5;
+
+/// What stays the same for all runs of a case.
+pub struct Lab<'a> {
+    pub place: &'a Place,
+    /// What is measured of each load.
+    pub seconds: Duration,
+    /// Set by a signal.
+    pub stop: &'a AtomicBool,
+    /// Messages a second, of the latency at a fixed rate.
+    pub rate: Option<f64>,
+}
+
+/// What came within the measured time.
+struct Window {
+    cpu_ns: f64,
+    tally: Tally,
+    seconds: f64,
+}
+
+impl Lab<'_> {
+    /// The figures of one contender, in the case's order.
+    pub fn run(&self, case: &Case, name: &str) -> Result<Vec<f64>, String> {
+        match case.work {
+            Work::Messages(count) => self.one(name, Mode::Tcp, count, Window::us_each),
+            Work::Connect(count) => self.one(name, Mode::Connect, count, Window::us_each),
+            Work::Bulk(count) => self.one(name, Mode::Bulk, count, Window::seconds_per_gb),
+            Work::Idle => {
+                let (_backend, relay) = self.start(name, "echo", 1)?;
+                Ok(vec![idle::bytes_each(&relay, self.stop)?])
+            }
+            Work::Latency => self.latency(name),
+            Work::Fair => self.fair(name),
+            Work::GrowthConnections => {
+                let (_backend, relay) = self.start(name, "echo", 1)?;
+                let us_each =
+                    |count| Ok::<_, String>(self.load(&relay, Mode::Tcp, count)?.us_each());
+                let (some, many) = (us_each(SOME_CONNECTIONS)?, us_each(MANY_CONNECTIONS)?);
+                Ok(vec![some, many, many / some])
+            }
+            Work::GrowthBackends => {
+                let (one, many) =
+                    (self.with_backends(name, 1)?, self.with_backends(name, MANY_BACKENDS)?);
+                let figures = one.iter().zip(many).map(|(one, many)| [*one, many, many / one]);
+                Ok(figures.flatten().collect())
+            }
+        }
+    }
+
+    /// Messages a second through a contender, as fast as they come back.
+    pub fn peak(&self, name: &str) -> Result<f64, String> {
+        let (_backend, relay) = self.start(name, "echo", 1)?;
+        let window = self.load(&relay, Mode::Tcp, SOME_CONNECTIONS)?;
+        Ok(window.tally.operations as f64 / window.seconds)
+    }
+
+    /// A backend that nobody has talked to, so that no port that waits for its time to be over is
+    /// left by the contender before, and the contender.
+    fn start(&self, name: &str, mode: &str, addresses: u32) -> Result<(Backend, Relay), String> {
+        let backend = Backend::start(self.place, mode, addresses)?;
+        let relay = contender::start(self.place, name, &[&backend.addresses])?;
+        Ok((backend, relay))
+    }
+
+    fn one(
+        &self,
+        name: &str,
+        mode: Mode,
+        count: u32,
+        figure: fn(&Window) -> f64,
+    ) -> Result<Vec<f64>, String> {
+        let served = if mode == Mode::Bulk { "source" } else { "echo" };
+        let (_backend, relay) = self.start(name, served, 1)?;
+        Ok(vec![figure(&self.load(&relay, mode, count)?)])
+    }
+
+    /// Messages, one connection for each of the most backends, then new connections.
+    fn with_backends(&self, name: &str, backends: u32) -> Result<[f64; 2], String> {
+        let (_backend, relay) = self.start(name, "echo", backends)?;
+        let messages = self.load(&relay, Mode::Tcp, MANY_BACKENDS)?;
+        let connects = self.load(&relay, Mode::Connect, CONNECT_AT_ONCE)?;
+        Ok([messages.us_each(), connects.us_each()])
+    }
+
+    fn latency(&self, name: &str) -> Result<Vec<f64>, String> {
+        let (_backend, relay) = self.start(name, "echo", 1)?;
+        let mut plan = Plan::new(Mode::Tcp, relay.listeners[0], SOME_CONNECTIONS as usize);
+        plan.rate = self.rate;
+        let window = self.drive(plan, &relay)?;
+        let p = Percentiles::of(&window.tally.latency);
+        let due = self.rate.unwrap_or(0.0) * window.seconds;
+        if (p.count as f64) < due * KEPT_MIN {
+            return Err(format!("{} messages of {due:.0} that were due", p.count));
+        }
+        Ok([p.p50_us, p.p90_us, p.p99_us, p.p999_us].map(|us| us as f64).to_vec())
+    }
+
+    fn fair(&self, name: &str) -> Result<Vec<f64>, String> {
+        let (source, echo) =
+            (Backend::start(self.place, "source", 1)?, Backend::start(self.place, "echo", 1)?);
+        let pools: [&[SocketAddr]; 2] = [&source.addresses, &echo.addresses];
+        let relay = contender::start(self.place, name, &pools)?;
+        let [bulk, ping] = relay.listeners[..] else {
+            return Err("not two listeners".to_owned());
+        };
+        let mut pings = Plan::new(Mode::Tcp, ping, 1);
+        pings.rate = Some(PINGS_PER_SECOND);
+        let streams = Plan::new(Mode::Bulk, bulk, FAIR_STREAMS as usize);
+        let (flood, pings) = thread::scope(|scope| {
+            let flood = scope.spawn(|| self.drive(streams, &relay));
+            let pings = self.drive(pings, &relay);
+            Ok::<_, String>((flood.join().map_err(|_| "the bulk load failed")??, pings?))
+        })?;
+        let p = Percentiles::of(&pings.tally.latency);
+        let seconds_per_gb = flood.seconds * 1e9 / flood.tally.bytes.max(1) as f64;
+        Ok(vec![p.p50_us as f64, p.p99_us as f64, seconds_per_gb])
+    }
+
+    fn load(&self, relay: &Relay, mode: Mode, count: u32) -> Result<Window, String> {
+        self.drive(Plan::new(mode, relay.listeners[0], count as usize), relay)
+    }
+
+    /// Drives a load in which nothing may fail, and gives what lies between the warm-up and the
+    /// end: neither making the connections nor closing them is in it.
+    fn drive(&self, mut plan: Plan, relay: &Relay) -> Result<Window, String> {
+        let interval = self.seconds / INTERVALS;
+        plan.interval = interval;
+        // Longer than what is looked at, so that the last look comes before the end.
+        plan.seconds = Some(interval * (INTERVALS + 1) + interval / 2);
+        let pid = relay.process.pid();
+        let mut cpu = Vec::new();
+        let mut tally = Tally::default();
+        let report = bench::drive(&plan, self.stop, |passed| {
+            match cpu.len() {
+                0 => {} // the warm-up is over
+                looks if looks > INTERVALS as usize => return,
+                _ => tally.take_from(&mut passed.clone()),
+            }
+            cpu.push(cpu_ns(pid));
+        })?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err("stopped by a signal".to_owned());
+        }
+        let lost = report.tally.failed_total() + report.tally.cut;
+        if lost > 0 {
+            return Err(format!("{lost} operations failed"));
+        }
+        let (Some(first), Some(last)) = (cpu.first(), cpu.get(INTERVALS as usize)) else {
+            return Err("the machine was too busy to look in time".to_owned());
+        };
+        let cpu_ns = (last.clone()? - first.clone()?) as f64;
+        Ok(Window { cpu_ns, tally, seconds: (interval * INTERVALS).as_secs_f64() })
+    }
+}
+
+impl Window {
+    fn us_each(&self) -> f64 {
+        self.cpu_ns / 1e3 / self.tally.operations.max(1) as f64
+    }
+
+    /// Nanoseconds per byte are seconds per GB.
+    fn seconds_per_gb(&self) -> f64 {
+        self.cpu_ns / self.tally.bytes.max(1) as f64
+    }
+}
+
+/// CPU time of all threads of a process so far.
+fn cpu_ns(pid: u32) -> Result<u64, String> {
+    let tasks = format!("/proc/{pid}/task");
+    let gone =
+        |error: std::io::Error| format!("cannot read {tasks}: {} (did it end?)", cause(&error));
+    let mut sum = 0;
+    for task in fs::read_dir(&tasks).map_err(gone)? {
+        let path = task.map_err(gone)?.path().join("schedstat");
+        // A thread that ended between the two reads has nothing to add.
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let on_cpu = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+        sum += on_cpu.unwrap_or(0);
+    }
+    Ok(sum)
+}
