@@ -3,6 +3,8 @@
 //! `perf/compare` and `perf/quick` build what is needed and call this. Compare only figures of the
 //! same run.
 
+#[path = "measure/calls.rs"]
+mod calls;
 #[path = "measure/case.rs"]
 mod case;
 #[path = "measure/chart.rs"]

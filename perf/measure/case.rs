@@ -11,13 +11,14 @@ pub const MANY_BACKENDS: u32 = 1_000;
 pub const FAIR_STREAMS: u32 = 8;
 
 /// What `perf/compare` runs, in its order.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     "messages-1",
     "messages-64",
     "messages-1000",
     "bulk-1",
     "bulk-8",
     "bulk-64",
+    "calls-64",
     "connect-32",
     "idle",
     "latency",
@@ -27,6 +28,9 @@ pub const ALL: [&str; 11] = [
 /// One more, by name only.
 pub const FAIR: &str = "fair";
 
+/// How the names of ours begin.
+pub const OURS: &str = "ringway";
+
 /// What the load does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -34,6 +38,8 @@ pub enum Work {
     Messages(u32),
     /// So many streams.
     Bulk(u32),
+    /// Messages again, with every system call counted.
+    Calls(u32),
     /// New connections, so many at once.
     Connect(u32),
     /// Connections that were used once.
@@ -79,6 +85,8 @@ pub enum To {
 /// What is promised of ours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
+    /// To whom of ours it applies: how their names begin.
+    pub whose: &'static str,
     /// Which of the case's figures.
     pub figure: usize,
     pub to: To,
@@ -100,6 +108,7 @@ impl Case {
         let work = match (word, count, name) {
             ("messages", Some(count), _) => Work::Messages(count),
             ("bulk", Some(count), _) => Work::Bulk(count),
+            ("calls", Some(count), _) => Work::Calls(count),
             ("connect", Some(count), _) => Work::Connect(count),
             (_, _, "idle") => Work::Idle,
             (_, _, "latency") => Work::Latency,
@@ -121,6 +130,9 @@ impl Case {
             Work::Messages(count) => format!("messages of 128 bytes each way, {count} connections"),
             Work::Bulk(1) => "bulk from server to client, 1 stream".to_owned(),
             Work::Bulk(count) => format!("bulk from server to client, {count} streams"),
+            Work::Calls(count) => {
+                format!("system calls for messages, {count} connections, counted by strace")
+            }
             Work::Connect(count) => {
                 format!("new connections: connect, one message, close; {count} at once")
             }
@@ -142,6 +154,7 @@ impl Case {
         match self.work {
             Work::Messages(_) => &const { [figure("CPU time per message", "us")] },
             Work::Bulk(_) => &const { [figure("CPU time per GB", "s")] },
+            Work::Calls(_) => &const { [figure("system calls per message", "calls")] },
             Work::Connect(_) => &const { [figure("CPU time per new connection", "us")] },
             Work::Idle => &const { [figure("memory per connection", "B")] },
             Work::Latency => {
@@ -214,11 +227,11 @@ impl Case {
         !contender.starts_with("floor") || !matches!(self.work, Work::GrowthBackends | Work::Fair)
     }
 
-    /// Memory hardly differs between rounds, and of the growth from 1 to 1,000 backends nothing is
-    /// promised: both take fewer rounds.
+    /// Memory and system calls hardly differ between rounds, and of the growth from 1 to 1,000
+    /// backends nothing is promised: they take fewer rounds.
     pub fn rounds(&self, rounds: usize) -> usize {
         match self.work {
-            Work::Idle => rounds.div_ceil(3),
+            Work::Idle | Work::Calls(_) => rounds.div_ceil(3),
             Work::GrowthBackends => rounds.div_ceil(2),
             _ => rounds,
         }
@@ -226,7 +239,8 @@ impl Case {
 
     /// What ours is held to.
     pub fn limits(&self) -> Vec<Limit> {
-        let first = |to, at_most| Limit { figure: 0, to, at_most };
+        let limit = |figure, to, at_most| Limit { whose: OURS, figure, to, at_most };
+        let first = |to, at_most| limit(0, to, at_most);
         match self.work {
             Work::Messages(1) => vec![first(To::Floor, 1.15), first(To::BestPeer, 1.0)],
             Work::Messages(1_000) => vec![first(To::Floor, 1.10), first(To::BestPeer, 0.85)],
@@ -239,13 +253,13 @@ impl Case {
                 limits.extend((streams == 8).then(|| first(To::BestDefault, 0.35)));
                 limits
             }
+            // An engine that asks for readiness first cannot have fewer than four.
+            Work::Calls(_) => {
+                vec![Limit { whose: "ringway-io_uring", ..first(To::Itself, 1.5) }]
+            }
             Work::Idle => vec![first(To::Itself, 1024.0)],
-            Work::Latency => {
-                [2, 3].map(|figure| Limit { figure, to: To::BestPeer, at_most: 1.0 }).to_vec()
-            }
-            Work::GrowthConnections => {
-                vec![Limit { figure: 2, to: To::Itself, at_most: 1.3 }]
-            }
+            Work::Latency => vec![limit(2, To::BestPeer, 1.0), limit(3, To::BestPeer, 1.0)],
+            Work::GrowthConnections => vec![limit(2, To::Itself, 1.3)],
             Work::Fair | Work::GrowthBackends => Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! Figures of many rounds: medians, quartiles, the ratios of each round, and what follows from
 //! them.
 
-use crate::case::{Case, Limit, To};
+use crate::case::{Case, Limit, OURS, To};
 
 /// What one contender gave, by round; `None` where the round was void.
 pub struct Row {
@@ -45,7 +45,7 @@ impl Row {
     }
 
     pub fn is_ours(&self) -> bool {
-        self.name.starts_with("ringway")
+        self.name.starts_with(OURS)
     }
 
     /// Of the figure with this number, good rounds only.
@@ -98,7 +98,7 @@ impl Outcome {
             if against.is_none() && limit.to != To::Itself {
                 continue;
             }
-            for row in self.rows.iter().filter(|row| row.is_ours()) {
+            for row in self.rows.iter().filter(|row| row.name.starts_with(limit.whose)) {
                 let ratio = match against {
                     Some(against) => row.ratio(against, limit.figure),
                     None => row.quartiles(limit.figure),

@@ -10,10 +10,11 @@ use std::{
 
 use ringway::{
     args::cause,
-    bench::{self, Mode, Percentiles, Plan, Tally},
+    bench::{self, Mode, Percentiles, Plan, Report, Tally},
 };
 
 use crate::{
+    calls,
     case::{Case, FAIR_STREAMS, MANY_BACKENDS, MANY_CONNECTIONS, SOME_CONNECTIONS, Work},
     contender::{self, Backend, Place, Relay},
     idle,
@@ -27,7 +28,7 @@ const PINGS_PER_SECOND: f64 = 100.0;
 /// Of the messages that are due, this part has to be answered in time for a latency to mean much.
 const KEPT_MIN: f64 = 0.98;
 /// What is measured is so many intervals; the one before them is the warm-up.
-const INTERVALS: u32 = 5;
+const INTERVALS: u32 = 8;
 
 /// What stays the same for all runs of a case.
 pub struct Lab<'a> {
@@ -54,6 +55,7 @@ impl Lab<'_> {
             Work::Messages(count) => self.one(name, Mode::Tcp, count, Window::us_each),
             Work::Connect(count) => self.one(name, Mode::Connect, count, Window::us_each),
             Work::Bulk(count) => self.one(name, Mode::Bulk, count, Window::seconds_per_gb),
+            Work::Calls(count) => calls::each(self, name, count),
             Work::Idle => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
                 Ok(vec![idle::bytes_each(&relay, self.stop)?])
@@ -85,7 +87,12 @@ impl Lab<'_> {
 
     /// A backend that nobody has talked to, so that no port that waits for its time to be over is
     /// left by the contender before, and the contender.
-    fn start(&self, name: &str, mode: &str, addresses: u32) -> Result<(Backend, Relay), String> {
+    pub fn start(
+        &self,
+        name: &str,
+        mode: &str,
+        addresses: u32,
+    ) -> Result<(Backend, Relay), String> {
         let backend = Backend::start(self.place, mode, addresses)?;
         let relay = contender::start(self.place, name, &[&backend.addresses])?;
         Ok((backend, relay))
@@ -167,18 +174,25 @@ impl Lab<'_> {
             }
             cpu.push(cpu_ns(pid));
         })?;
-        if self.stop.load(Ordering::Relaxed) {
-            return Err("stopped by a signal".to_owned());
-        }
-        let lost = report.tally.failed_total() + report.tally.cut;
-        if lost > 0 {
-            return Err(format!("{lost} operations failed"));
-        }
+        self.check(&report)?;
         let (Some(first), Some(last)) = (cpu.first(), cpu.get(INTERVALS as usize)) else {
             return Err("the machine was too busy to look in time".to_owned());
         };
         let cpu_ns = (last.clone()? - first.clone()?) as f64;
         Ok(Window { cpu_ns, tally, seconds: (interval * INTERVALS).as_secs_f64() })
+    }
+}
+
+impl Lab<'_> {
+    /// An error voids the run.
+    pub fn check(&self, report: &Report) -> Result<(), String> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err("stopped by a signal".to_owned());
+        }
+        match report.tally.failed_total() + report.tally.cut {
+            0 => Ok(()),
+            lost => Err(format!("{lost} operations failed")),
+        }
     }
 }
 
