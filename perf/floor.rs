@@ -77,6 +77,8 @@ struct Flow {
     pipe: Option<(OwnedFd, OwnedFd)>,
     piped: usize,
     readable: bool,
+    /// The sink took no more: nothing is tried before it says that it does.
+    blocked: bool,
     /// The event said that the end is near: do not stop at a short receive.
     ending: bool,
     /// The end of the stream was read.
@@ -202,9 +204,14 @@ impl Relay {
             self.pump(place, side);
         }
         // What waits for this side may go now: only when something does wait.
-        let waits = |conn: &Conn| conn.flows[1 - side].wants_to_send();
-        if flags.contains(EventFlags::OUT) && self.conns[place].as_ref().is_some_and(waits) {
-            self.pump(place, 1 - side);
+        if let Some(conn) = &mut self.conns[place]
+            && flags.contains(EventFlags::OUT)
+        {
+            let flow = &mut conn.flows[1 - side];
+            flow.blocked = false;
+            if flow.wants_to_send() {
+                self.pump(place, 1 - side);
+            }
         }
     }
 
@@ -216,7 +223,9 @@ impl Relay {
             return;
         }
         let (from, to) = (&conn.sockets[side], &conn.sockets[1 - side]);
-        match conn.flows[side].pump(from, to, &mut self.buffer) {
+        // With both ends passed on comes the close, which is an end too.
+        let last = conn.flows[1 - side].done;
+        match conn.flows[side].pump((from, to), last, &mut self.buffer) {
             Ok(Pumped::Waiting) if conn.flows.iter().all(|flow| flow.done) => self.close(place),
             Ok(Pumped::Waiting) => {}
             Ok(Pumped::More) => self.again.push((place, side)),
@@ -256,6 +265,7 @@ impl Flow {
             pipe,
             piped: 0,
             readable: true,
+            blocked: false,
             ending: false,
             ended: false,
             done: false,
@@ -266,14 +276,22 @@ impl Flow {
         self.piped > 0 || self.sent < self.held.len() || self.readable
     }
 
-    fn pump(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> io::Result<Pumped> {
+    fn pump(
+        &mut self,
+        (from, to): (&OwnedFd, &OwnedFd),
+        last: bool,
+        buffer: &mut [u8],
+    ) -> io::Result<Pumped> {
         let spliced = self.pipe.is_some();
         for _ in 0..if spliced { SPLICES_PER_TURN_MAX } else { COPIES_PER_TURN_MAX } {
-            if self.done || !self.drain(to)? {
+            if self.done || self.blocked || !self.drain(to)? {
                 return Ok(Pumped::Waiting);
             }
             if self.ended {
                 self.done = true;
+                if last {
+                    return Ok(Pumped::Waiting);
+                }
                 match rustix::net::shutdown(to, Shutdown::Write) {
                     Ok(()) | Err(Errno::NOTCONN) => return Ok(Pumped::Waiting),
                     Err(error) => return Err(error),
@@ -301,7 +319,10 @@ impl Flow {
             while self.piped > 0 {
                 match splice(out, to, self.piped) {
                     Ok(count) => self.piped -= count,
-                    Err(Errno::AGAIN) => return Ok(false),
+                    Err(Errno::AGAIN) => {
+                        self.blocked = true;
+                        return Ok(false);
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -309,7 +330,10 @@ impl Flow {
         while self.sent < self.held.len() {
             match rustix::net::send(to, &self.held[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(count) => self.sent += count,
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => {
+                    self.blocked = true;
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }
