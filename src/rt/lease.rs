@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, io};
 
+use rustix::io::Errno;
+
 use super::{Local, Meters, Socket, with_local};
 use crate::sock;
 
@@ -12,8 +14,9 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 /// none is left, bytes are passed on by peeking ([`pass_on`]), which holds nothing.
 pub const CHUNKS_MAX: u32 = 256;
 
-/// Free buffers kept warm; one is enough while nobody is blocked.
-const CHUNKS_KEPT: usize = 8;
+/// Free buffers kept warm: as many as may be on their way into the kernel at the end of a turn in
+/// which a burst of clients has come.
+const CHUNKS_KEPT: usize = 64;
 
 /// A shard's buffers, apart from those of the ring.
 pub(super) struct Chunks {
@@ -160,6 +163,12 @@ pub enum Sent {
 }
 
 impl Sent {
+    /// From what a completion says: a count or a negative error number.
+    pub(super) fn by_ring(chunk: Chunk, result: i32) -> Sent {
+        let outcome = usize::try_from(result);
+        Sent::of(chunk, outcome.map_err(|_| Errno::from_raw_os_error(-result).into()))
+    }
+
     pub(super) fn of(mut chunk: Chunk, outcome: io::Result<usize>) -> Sent {
         match outcome {
             Ok(n) => {

@@ -164,6 +164,7 @@ impl Ring {
             }
             Kind::PollOut => {
                 slot.poll_out = Wait::Over;
+                slot.clean = slot::is_clean(done.result);
                 slot.wake_writer();
             }
             Kind::Send => {
@@ -306,6 +307,11 @@ impl Ring {
         })
     }
 
+    /// Whether the last wait for writing found nothing wrong: a connect has succeeded then.
+    pub(super) fn is_clean(&self, handle: &Handle) -> bool {
+        self.slot(handle, |slot| slot.clean)
+    }
+
     /// What a receive has brought, if one goes on or has something left.
     pub(super) fn take_received(&self, handle: &Handle) -> Taken {
         self.slot(handle, |slot| {
@@ -370,7 +376,7 @@ impl Ring {
                 None
             }
         });
-        over.map_or(Poll::Pending, |(chunk, result)| Poll::Ready(Sent::of(chunk, outcome(result))))
+        over.map_or(Poll::Pending, |(chunk, result)| Poll::Ready(Sent::by_ring(chunk, result)))
     }
 }
 
@@ -386,11 +392,4 @@ pub(super) enum Taken {
     Nothing,
     /// No receive goes on: the socket has to be asked.
     Ask,
-}
-
-fn outcome(result: i32) -> io::Result<usize> {
-    match usize::try_from(result) {
-        Ok(count) => Ok(count),
-        Err(_) => Err(Errno::from_raw_os_error(-result).into()),
-    }
 }

@@ -136,9 +136,10 @@ impl Socket {
             wait.as_mut().poll(cx)
         })
         .await;
-        match sock::connected(self) {
+        match &*self.0 {
             _ if late => Err(io::ErrorKind::TimedOut.into()),
-            outcome => outcome,
+            Registered::Ring(handle) if with_local(|local| local.ring().is_clean(handle)) => Ok(()),
+            _ => sock::connected(self),
         }
     }
 

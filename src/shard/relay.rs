@@ -88,6 +88,8 @@ struct Flow {
     share: Share,
     /// What a full sink left over, exactly while the direction waits for it.
     held: Held,
+    /// True exactly when the last receive left nothing in the source, as far as it could tell.
+    drained: bool,
     /// Waits since a byte last moved.
     vain_waits: Cell<u8>,
 }
@@ -146,6 +148,7 @@ impl Flow {
             gate: Gate::new(shard.bridge.plan.listeners[conn.arrival.listener].splice),
             share: Share::default(),
             held: Held::Nothing,
+            drained: false,
             vain_waits: Cell::new(0),
         }
     }
@@ -178,10 +181,12 @@ impl Flow {
                     Step::Sending => {
                         let sent = flow.ends.sink.sent().await;
                         // Counted even if we have ended the connection meanwhile.
-                        if let Err(next) = copy::settle(&mut flow, sent) {
-                            step = next;
-                            continue;
-                        }
+                        step = match copy::settle(&mut flow, sent) {
+                            Ok(()) if flow.drained && !flow.decided() => Step::SourceEmpty,
+                            Ok(()) => flow.next_step(),
+                            Err(next) => next,
+                        };
+                        continue;
                     }
                     Step::SinkFull => {
                         flow.block();
@@ -205,7 +210,7 @@ impl Flow {
                     Step::SinkReset => return flow.conn.reset_by(flow.direction.source().other()),
                     Step::Ended => return,
                 }
-                step = if flow.decided() { Step::Ended } else { flow.step() };
+                step = flow.next_step();
             }
         }
     }
@@ -222,6 +227,10 @@ impl Flow {
         let waits = self.vain_waits.get().saturating_add(1);
         self.vain_waits.set(waits);
         (waits > VAIN_WAITS_MAX).then(|| rt::sleep(VAIN_PAUSE))
+    }
+
+    fn next_step(&mut self) -> Step {
+        if self.decided() { Step::Ended } else { self.step() }
     }
 
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
@@ -262,7 +271,10 @@ impl Flow {
         self.conn.fin_by(self.direction.source());
         // The other direction's silence counts from here.
         self.conn.moved_ms.set(self.shard.clock_ms());
-        self.ends.sink.finish();
+        // Where the other direction has ended too, both sockets are closed at once, which says it.
+        if self.conn.phase() == Phase::HalfClosed {
+            self.ends.sink.finish();
+        }
     }
 
     /// Everything the source sent before its reset is in the sink's send queue; once that is

@@ -5,6 +5,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::PollFlags;
+
 use super::buffers::Inbox;
 use crate::rt::{Chunk, tasks::Id};
 
@@ -73,6 +75,14 @@ pub(super) enum Wait {
     Over,
 }
 
+/// Bits of a poll that say that something is wrong.
+const POLL_TROUBLE: i32 = (PollFlags::ERR.bits() | PollFlags::HUP.bits()) as i32;
+
+/// Whether a poll came to no more than readiness.
+pub(super) fn is_clean(events: i32) -> bool {
+    events > 0 && events & POLL_TROUBLE == 0
+}
+
 /// How the stream from the peer ended, as a receive found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -108,6 +118,8 @@ pub(super) struct Slot {
     pub(super) fat: bool,
     pub(super) poll_in: Wait,
     pub(super) poll_out: Wait,
+    /// True exactly when the last wait for writing found nothing wrong.
+    pub(super) clean: bool,
     pub(super) heard: Heard,
     pub(super) inbox: Inbox,
     pub(super) sending: Sending,
@@ -128,6 +140,7 @@ impl Slot {
             fat: false,
             poll_in: Wait::Off,
             poll_out: Wait::Off,
+            clean: false,
             heard: Heard::Nothing,
             inbox: Inbox::default(),
             sending: Sending::Off,

@@ -17,6 +17,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             Received::Reset => return Step::SourceReset,
         };
         let n = chunk.len();
+        flow.drained = drained;
         flow.received();
         flow.share.charge(n);
         let changed = flow.gate.moved(n);
