@@ -13,11 +13,12 @@ const NGINX_STREAM: [&str; 2] = [
 ];
 const PIPE_BYTES: u32 = 262_144;
 
-/// Who is known; any other `ringway-DRIVER`, and each with `-watched`, by name.
-pub const NAMES: [&str; 10] = [
+/// Who is known; any other `ringway-DRIVER`, and each with `-watched` or `-best`, by name.
+pub const NAMES: [&str; 11] = [
     "floor-copy",
     "floor-splice",
     "ringway-io_uring",
+    "ringway-io_uring-best",
     "ringway-epoll",
     "haproxy",
     "haproxy-best",
@@ -77,8 +78,13 @@ fn ringway(driver: &str, routes: &[Route]) -> Settings {
         Some(driver) => (driver, "access.log"),
         None => (driver, "off"),
     };
+    let (driver, pipe_size) = match driver.strip_suffix("-best") {
+        Some(driver) => (driver, "1MiB"),
+        None => (driver, "256KiB"),
+    };
     let mut text = format!(
-        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\n\
+        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\
+         pipe_size = \"{pipe_size}\"\n\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [log]\nlevel = \"warn\"\nreport = \"0s\"\naccess = \"{access}\"\n"
     );
