@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{
     kit::{Config, End, Hand, Seed, each_driver, peer},
     pair, proxy_and_hand,
@@ -74,6 +76,48 @@ fn more_stalled_clients_than_buffers_lose_nothing() {
         let stats = proxy.wait_stats("all have ended", |s| s.ended_in_all() == CLIENTS + 1);
         assert_eq!(stats.listener("bytes_down_total"), CLIENTS * BYTES + 9);
         assert_eq!(stats.shards("buffers_in_use"), 0);
+    });
+}
+
+/// 1. 300 clients ask and do not read; their servers send small pieces, which the ring's buffers
+///    are for, until those are all in use and a receive finds none (on epoll, which has no ring,
+///    until its own are). 2. Another client is served at once. 3. The clients read: each gets
+///    exactly its bytes.
+#[test]
+fn more_stalled_clients_than_the_ring_has_buffers_lose_nothing() {
+    const CLIENTS: u64 = 300;
+    const PIECE: usize = 1024;
+    each_driver(|driver| {
+        let seed = Seed::new();
+        let (proxy, hand) = proxy_and_hand(driver, "splice = \"off\"");
+        let mut stalled: Vec<_> = (0..CLIENTS)
+            .map(|i| {
+                let client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
+                (client, hand.take(), seed.rng(i), Sha256::new())
+            })
+            .collect();
+        let mut bytes = 0;
+        proxy.wait_stats("a receive that finds no buffer", |s| {
+            for (_, server, rng, hash) in &mut stalled {
+                let mut piece = [0; PIECE];
+                rng.fill(&mut piece);
+                hash.update(piece);
+                server.write_all(&piece).unwrap();
+            }
+            bytes += PIECE as u64;
+            s.shards("ring_buffers_dry_total") + s.shards("buffers_dry_total") > 0
+        });
+        let (mut client, mut server) = pair(&proxy, &hand);
+        peer::pass(&mut client, &mut server, b"served without a buffer");
+        peer::pass(&mut server, &mut client, b"both ways");
+        drop((client, server));
+        for (mut client, server, _, hash) in stalled {
+            peer::finish(&server);
+            let seen = peer::read_to_end(&mut client);
+            assert_eq!((seen.bytes, seen.digest, seen.end), (bytes, peer::hex(hash), End::Fin));
+        }
+        let stats = proxy.wait_stats("all have ended", |s| s.ended_in_all() == CLIENTS + 1);
+        assert_eq!(stats.held(), 0, "{}", stats.without_latency());
     });
 }
 
