@@ -12,7 +12,7 @@
 //!       v  empty histograms, bell                 |  filled histograms, state
 //!  ------------------------------ the bridge (plain memory) ------------------------------
 //!       v                                         |
-//!  ringway-shard-0 .. ringway-shard-N (monoio, one thread each, pinned): THE DATA PLANE
+//!  ringway-shard-0 .. ringway-shard-N (one thread each, pinned): THE DATA PLANE
 //!       listen -> accept -> pick -> dial -> relay -> record
 //!
 //!  ringway-log, ringway-access: write log lines and the access log, so that nobody else waits
@@ -28,8 +28,8 @@
 //!    closed sets of words (why a connection ended, why a dial failed).
 //! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, pick, dial, relay,
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.
-//! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes. It alone
-//!    names monoio. [`sock`] is the system calls under it.
+//! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes, over a
+//!    ring of ours or monoio's epoll. [`sock`] is the system calls under it.
 //! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, changes by an
 //!    operator, gathering, `/stats`, `/histograms`, `/metrics`, events, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;

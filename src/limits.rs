@@ -5,6 +5,7 @@
 //! | connections of a listener, of the runtime | the newest is reset, counted in `refused_total` |
 //! | descriptors | accepting pauses, queued clients are reset, counted |
 //! | pipes of a shard | the direction copies, counted in `pipes_dry_total` |
+//! | buffers of a shard's ring | the socket is asked itself, counted |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
 //! | admin connections | the next ones get a place for probes only |
