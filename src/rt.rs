@@ -1,9 +1,9 @@
 //! The runtime seam: how a shard waits, and how its bytes reach the kernel.
 //!
 //! Everything above is written against these verbs, which say nothing of how the kernel is asked:
-//! [`spawn`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt, accept,
-//! connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
-//! a listener, a backend or a connection is.
+//! [`spawn`], [`now`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt,
+//! accept, connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what a
+//! listener, a backend or a connection is.
 //!
 //! Two engines stand behind them: `ring` for io_uring, with tasks and timers of our own, and
 //! `epoll`, the one file that names monoio. Only waits are ever dropped, and a wait holds no byte.
@@ -37,6 +37,7 @@ pub use self::{
     lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, Received, Sent, pass_on},
     meter::Meters,
     pipe::{Pipe, take_pipe},
+    ring::BUFFERS,
     socket::Socket,
 };
 
@@ -89,6 +90,10 @@ pub struct Setup {
     pub pipes_max: u32,
     /// Bytes of each.
     pub pipe_size: usize,
+    /// Buffers this shard may lend, apart from those of the ring.
+    pub chunks_max: u32,
+    /// Buffers of the ring, a power of two.
+    pub ring_buffers: u16,
 }
 
 /// Wakes a shard from another thread.
@@ -118,7 +123,7 @@ impl Bell {
 /// The driver could not be made, or no descriptor is left.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
     let ring = match setup.driver {
-        Driver::IoUring => Some(ring::Ring::new(setup.meters)?),
+        Driver::IoUring => Some(ring::Ring::new(setup.meters, setup.ring_buffers)?),
         Driver::Epoll => None,
     };
     let local = Rc::new(Local {
@@ -128,7 +133,7 @@ pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result
         timers: timers::Timers::default(),
         turns: epoll::Turns::default(),
         meter: meter::TurnMeter::new(setup.meters),
-        chunks: lease::Chunks::new(setup.meters),
+        chunks: lease::Chunks::new(setup.meters, setup.chunks_max),
         pipes: pipe::Pipes::new(setup.meters, setup.pipes_max, setup.pipe_size),
         sinks: sink::Sinks::default(),
     });
@@ -152,7 +157,7 @@ fn take_turn(local: &Local, ring: &ring::Ring) {
     local.tasks.run_ready();
     local.meter.end();
     ring.turn(local.tasks.is_dry(), local.timers.next());
-    local.timers.fire(Instant::now());
+    local.timers.fire(now());
 }
 
 /// Starts a task on this shard; what it returns is over when the task is, and may be dropped.
@@ -172,9 +177,14 @@ pub fn spawn(work: impl Future<Output = ()> + 'static) -> impl Future<Output = (
 /// what an idle connection costs.
 pub fn sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
     match with_local(|local| local.ring.is_some()) {
-        true => Box::pin(timers::Sleep::until(Instant::now() + duration)),
+        true => Box::pin(timers::Sleep::until(now() + duration)),
         false => Box::pin(epoll::sleep(duration)),
     }
+}
+
+/// The one clock of all that happens on a shard.
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// The number of the turn that is running: two events in one turn came together.

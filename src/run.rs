@@ -204,6 +204,7 @@ fn shard_setups(
         driver: driver.driver,
         pipes_max: limits.pipes_per_shard,
         pipe_size: config.runtime.pipe_size as usize,
+        rng: fastrand::Rng::new(),
         listeners,
     };
     sockets.into_iter().enumerate().map(setup).collect()

@@ -48,6 +48,8 @@ pub struct Setup {
     pub pipes_max: u32,
     /// Bytes of each.
     pub pipe_size: usize,
+    /// Its source of chance.
+    pub rng: fastrand::Rng,
     /// Listening sockets, each with the index of its listener.
     pub listeners: Vec<(usize, OwnedFd)>,
 }
@@ -86,23 +88,35 @@ pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<()>) + 'static) -> io:
     }
     let board = &setup.bridge.boards.shards[setup.id];
     board.tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
-    let runtime = rt::Setup {
-        driver: setup.driver,
-        bell: &board.bell,
-        meters: board.meters,
-        pipes_max: setup.pipes_max,
-        pipe_size: setup.pipe_size,
-    };
-    rt::run(runtime, async move {
-        let shard = Rc::new(Shard::new(setup.id, setup.bridge));
-        let follower = Rc::clone(&shard);
-        let started = rt::answer_bell(move || drain::follow(&follower))
-            .and_then(|()| shard.listen(setup.listeners));
-        let state = if started.is_ok() { ShardState::Serving } else { ShardState::Failed };
-        shard.board().set_state(state);
-        on_start(started);
-        sweep::run(shard).await;
-    })
+    rt::run(setup.runtime(), live(setup, on_start))
+}
+
+impl Setup {
+    /// What its runtime needs of it.
+    pub(crate) fn runtime(&self) -> rt::Setup {
+        let board = &self.bridge.boards.shards[self.id];
+        rt::Setup {
+            driver: self.driver,
+            bell: &board.bell,
+            meters: board.meters,
+            pipes_max: self.pipes_max,
+            pipe_size: self.pipe_size,
+            chunks_max: rt::CHUNKS_MAX,
+            ring_buffers: rt::BUFFERS,
+        }
+    }
+}
+
+/// A shard's whole life: the task that its runtime runs.
+pub(crate) async fn live(setup: Setup, on_start: impl FnOnce(io::Result<()>)) {
+    let shard = Rc::new(Shard::new(setup.id, setup.bridge, setup.rng));
+    let follower = Rc::clone(&shard);
+    let started = rt::answer_bell(move || drain::follow(&follower))
+        .and_then(|()| shard.listen(setup.listeners));
+    let state = if started.is_ok() { ShardState::Serving } else { ShardState::Failed };
+    shard.board().set_state(state);
+    on_start(started);
+    sweep::run(shard).await;
 }
 
 /// One connection, from the moment it is admitted to the moment it is recorded.
@@ -137,13 +151,13 @@ fn serve(
 }
 
 impl Shard {
-    fn new(id: usize, bridge: &'static Bridge) -> Self {
+    fn new(id: usize, bridge: &'static Bridge, rng: fastrand::Rng) -> Self {
         let pools = 0..bridge.plan.pools.len();
         Shard {
             id,
             bridge,
             pools: RefCell::new(pools.map(|pool| Pool::new(bridge, pool, id)).collect()),
-            rng: RefCell::new(fastrand::Rng::new()),
+            rng: RefCell::new(rng),
             table: RefCell::default(),
             histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan, Latency::new))),
             recorded: Cell::new(false),
@@ -151,7 +165,7 @@ impl Shard {
             spare: RefCell::new(accept::spare().ok()),
             listening: RefCell::default(),
             clock: Cell::default(),
-            ticked: Cell::new(Instant::now()),
+            ticked: Cell::new(rt::now()),
         }
     }
 
@@ -182,7 +196,7 @@ impl Shard {
 
     /// Moves the clock and, when the coordinator has sent empty histograms, exchanges ours.
     fn tick(&self) {
-        let now = Instant::now();
+        let now = rt::now();
         let passed = (now - self.ticked.replace(now)).min(sweep::STEP_MAX);
         self.clock.set(self.clock.get() + passed);
         if !self.recorded.get() || !self.board().filled.is_empty() {

@@ -21,6 +21,7 @@ const CHUNKS_KEPT: usize = 64;
 /// A shard's buffers, apart from those of the ring.
 pub(super) struct Chunks {
     meters: &'static Meters,
+    max: u32,
     free: RefCell<Vec<Box<[u8; CHUNK_BYTES]>>>,
     /// For [`pass_on`], which never keeps it across a wait.
     scratch: RefCell<Box<[u8; CHUNK_BYTES]>>,
@@ -31,8 +32,8 @@ fn buffer() -> Box<[u8; CHUNK_BYTES]> {
 }
 
 impl Chunks {
-    pub(super) fn new(meters: &'static Meters) -> Self {
-        Chunks { meters, free: RefCell::default(), scratch: RefCell::new(buffer()) }
+    pub(super) fn new(meters: &'static Meters, max: u32) -> Self {
+        Chunks { meters, max, free: RefCell::default(), scratch: RefCell::new(buffer()) }
     }
 }
 
@@ -57,7 +58,7 @@ pub struct Chunk {
 /// Lends a buffer, or says that none is left.
 fn take_chunk(local: &Local) -> Option<Chunk> {
     let pool = &local.chunks;
-    if pool.meters.chunks_in_use.get() >= CHUNKS_MAX {
+    if pool.meters.chunks_in_use.get() >= pool.max {
         pool.meters.chunks_dry.add(1);
         return None;
     }

@@ -61,7 +61,7 @@ impl TurnMeter {
             started: Cell::new(None),
             number: Cell::new(0),
             cpu_mark: Cell::new(cpu_now()),
-            marked_at: Cell::new(Instant::now()),
+            marked_at: Cell::new(super::now()),
         }
     }
 
@@ -71,7 +71,7 @@ impl TurnMeter {
         if self.started.get().is_some() {
             return false;
         }
-        let now = Instant::now();
+        let now = super::now();
         if now - self.marked_at.get() > MARK_AGE {
             self.cpu_mark.set(cpu_now());
             self.marked_at.set(now);
@@ -84,7 +84,7 @@ impl TurnMeter {
     /// Called when no task is left to run in this turn.
     pub(super) fn end(&self) {
         let Some(started) = self.started.take() else { return };
-        let wall = started.elapsed();
+        let wall = super::now() - started;
         if wall.as_micros() as u64 > self.meters.turn_max_us.get() {
             let cpu = cpu_now().saturating_sub(self.cpu_mark.get());
             self.meters.turn_max_us.raise_to(wall.min(cpu).as_micros() as u64);

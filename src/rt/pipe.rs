@@ -36,7 +36,7 @@ impl Pipes {
     /// A pipe, unless the bound or the kernel says no. An unprivileged user's pipe pages are
     /// limited over all processes, so the kernel may refuse what our own arithmetic allows.
     fn open(&self) -> Option<Ends> {
-        let recently = self.refused.borrow().is_some_and(|at| at.elapsed() < RETRY_AFTER);
+        let recently = self.refused.borrow().is_some_and(|at| super::now() - at < RETRY_AFTER);
         if self.meters.pipes_open.get() >= self.max || recently {
             return None;
         }
@@ -46,7 +46,7 @@ impl Pipes {
                 Some(Ends { read, write })
             }
             Err(_) => {
-                self.refused.replace(Some(Instant::now()));
+                self.refused.replace(Some(super::now()));
                 None
             }
         }

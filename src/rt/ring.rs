@@ -19,6 +19,8 @@ use std::{
 use rustix::io::Errno;
 use slab::Slab;
 
+pub use self::buffers::BUFFERS;
+pub(super) use self::slot::Taken;
 use self::{
     buffers::Buffers,
     kernel::{Completion, Kernel, Op},
@@ -35,7 +37,7 @@ const INBOX_MAX: u16 = 8;
 /// # Errors
 /// What the kernel answered.
 pub(super) fn probe() -> io::Result<()> {
-    Kernel::new(&Buffers::new(Box::leak(Box::default()))).map(drop)
+    Kernel::new(&Buffers::new(Box::leak(Box::default()), BUFFERS)).map(drop)
 }
 
 /// A ring and the sockets on it.
@@ -72,8 +74,8 @@ impl Drop for Handle {
 }
 
 impl Ring {
-    pub(super) fn new(meters: &'static Meters) -> io::Result<Ring> {
-        let buffers = Buffers::new(meters);
+    pub(super) fn new(meters: &'static Meters, buffers: u16) -> io::Result<Ring> {
+        let buffers = Buffers::new(meters, buffers);
         Ok(Ring {
             kernel: RefCell::new(Kernel::new(&buffers)?),
             buffers,
@@ -120,7 +122,7 @@ impl Ring {
         let set = self.alarm.get();
         let Some(next) = next.filter(|next| set.is_none_or(|set| *next < set)) else { return };
         self.alarm.set(Some(next));
-        let after = next.saturating_duration_since(Instant::now());
+        let after = next.saturating_duration_since(super::now());
         self.kernel.borrow_mut().push(Op::Alarm(after), Tag::ALARM.pack());
     }
 
@@ -378,18 +380,4 @@ impl Ring {
         });
         over.map_or(Poll::Pending, |(chunk, result)| Poll::Ready(Sent::by_ring(chunk, result)))
     }
-}
-
-/// What a socket's own receive has for its reader.
-pub(super) enum Taken {
-    Chunk {
-        chunk: Chunk,
-        drained: bool,
-    },
-    End,
-    Reset,
-    /// Nothing yet; it will come.
-    Nothing,
-    /// No receive goes on: the socket has to be asked.
-    Ask,
 }

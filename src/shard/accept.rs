@@ -1,10 +1,6 @@
 //! Takes a client or refuses it.
 
-use std::{
-    io,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{io, rc::Rc, time::Duration};
 
 use rustix::{fd::OwnedFd, io::Errno};
 
@@ -60,7 +56,7 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
     for _ in 0..most {
         match socket.accept() {
             Ok((fd, client)) => {
-                let arrival = Arrival { client, listener, at: Instant::now() };
+                let arrival = Arrival { client, listener, at: rt::now() };
                 take(shard, Fresh { fd, arrival, hops: 0 });
             }
             Err(e) => match Errno::from_io_error(&e) {
@@ -122,7 +118,7 @@ fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
     for _ in 0..REFUSED_PER_PAUSE {
         let Ok((fd, client)) = socket.accept() else { break };
         shard.board().listeners[listener].accepted.add(1);
-        let arrival = Arrival { client, listener, at: Instant::now() };
+        let arrival = Arrival { client, listener, at: rt::now() };
         refuse(shard, fd, arrival, Refusal::Descriptors);
     }
     shard.spare.replace(spare().ok());

@@ -1,6 +1,6 @@
 //! Connects to a backend by a deadline; on failure picks again within the attempts.
 
-use std::{io, rc::Rc, time::Instant};
+use std::{io, rc::Rc};
 
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bridge::{Dialed, EndReason, Failure, Refusal, SendProxy},
     proxy_header::Header,
-    rt::Socket,
+    rt::{self, Socket},
     sock,
 };
 
@@ -71,7 +71,7 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
 }
 
 async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure> {
-    let began = Instant::now();
+    let began = rt::now();
     conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
     let server = Socket::connect(picked.address).map_err(failure)?;
     conn.dialing(&server);

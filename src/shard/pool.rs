@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bridge::{self, Balance, Bridge, Failure, RosterView},
-    maglev,
+    maglev, rt,
 };
 
 /// Every how many picks the error of least connections is looked at.
@@ -45,7 +45,7 @@ impl Pool {
         Pool {
             roster: RosterView::new(&bridge.rosters[index]),
             picker: Picker::new(plan.balance, plan.max_attempts, plan.slots.clone(), shard),
-            budget: Budget::new(plan.retry_budget, shards, Instant::now()),
+            budget: Budget::new(plan.retry_budget, shards, rt::now()),
             unsampled: sampled.then_some(0),
             hashes: plan.balance == Balance::Maglev,
         }
@@ -111,7 +111,7 @@ pub fn lease(
     let Pool { roster, picker, unsampled, hashes, .. } = &mut pools[index];
     let roster = roster.newest();
     let key = if *hashes { maglev::source_key(conn.arrival.client.ip()) } else { 0 };
-    let ask = Ask { tried, now: Instant::now(), key };
+    let ask = Ask { tried, now: rt::now(), key };
     for _ in 0..RACES_MAX {
         let picked = picker.pick(roster, &ask, count, &mut shard.rng.borrow_mut());
         let (member, priority) = match picked {
@@ -143,12 +143,12 @@ fn is_sampled(unsampled: &mut Option<u32>) -> bool {
 
 /// A connection to the pool makes its first attempt.
 pub fn first_attempt(shard: &Shard, pool: usize) {
-    shard.pools.borrow_mut()[pool].budget.first_attempt(Instant::now());
+    shard.pools.borrow_mut()[pool].budget.first_attempt(rt::now());
 }
 
 /// Whether the pool's retry budget allows another attempt after one that was not answered.
 pub fn allows_another(shard: &Shard, pool: usize) -> bool {
-    let allowed = shard.pools.borrow_mut()[pool].budget.allows_another(Instant::now());
+    let allowed = shard.pools.borrow_mut()[pool].budget.allows_another(rt::now());
     let board = &shard.board().pools[pool];
     if allowed { &board.retries } else { &board.retries_denied }.add(1);
     allowed
@@ -162,7 +162,7 @@ pub fn dialed(shard: &Shard, lease: &Lease) {
 /// The dial of a lease failed. A shortage of our own says nothing about the backend.
 pub fn dial_failed(shard: &Shard, lease: &Lease, failure: Failure) {
     if failure != Failure::Local {
-        shard.pools.borrow_mut()[lease.pool()].picker.failed(lease.slot(), Instant::now());
+        shard.pools.borrow_mut()[lease.pool()].picker.failed(lease.slot(), rt::now());
     }
 }
 

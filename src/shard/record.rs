@@ -8,7 +8,10 @@ use super::{
     conn::Conn,
     pool::{self, Lease},
 };
-use crate::bridge::{Arrival, ConnRecord, EndReason, Failure, Refusal};
+use crate::{
+    bridge::{Arrival, ConnRecord, EndReason, Failure, Refusal},
+    rt,
+};
 
 /// How one connection went, once its sockets are closed.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
         board.backends[slot].failed(failure);
     }
     board.listeners[listener].ended(record.end).add(1);
-    record.session = record.arrival.at.elapsed();
+    record.session = rt::now() - record.arrival.at;
     if served_by.is_some() {
         shard.histograms(|h| h.listeners[listener].session.record(record.session));
     }
@@ -62,7 +65,7 @@ pub fn refused(shard: &Shard, arrival: Arrival, refusal: Refusal) {
     board.refused(refusal).add(1);
     board.ended(refusal.end_reason()).add(1);
     let record = ConnRecord::new(arrival, refusal.end_reason());
-    log(shard, ConnRecord { session: arrival.at.elapsed(), ..record });
+    log(shard, ConnRecord { session: rt::now() - arrival.at, ..record });
 }
 
 /// Leaves a connection's record for the access log, if there is one.
@@ -92,7 +95,7 @@ pub fn pick_error(shard: &Shard, error: u32) {
 
 /// Records a dial that succeeded, which `began` when its socket was made.
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
-    let now = Instant::now();
+    let now = rt::now();
     conn.established.set(&conn.arrival, now);
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
@@ -104,7 +107,7 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
 
 /// Records the first byte received from the server.
 pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
-    let now = Instant::now();
+    let now = rt::now();
     conn.answered.set(&conn.arrival, now);
     let age = now - conn.arrival.at;
     let established = conn.established.get().unwrap_or_default();

@@ -9,12 +9,7 @@ mod gate;
 mod share;
 mod splice;
 
-use std::{
-    cell::Cell,
-    future::Future,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 
 use self::{gate::Gate, share::Share};
 use super::{
@@ -294,7 +289,7 @@ impl Flow {
         self.vain_waits.set(0);
         match self.direction {
             Direction::Up if !self.conn.asked.is_set() => {
-                self.conn.asked.set(&self.conn.arrival, Instant::now());
+                self.conn.asked.set(&self.conn.arrival, rt::now());
             }
             Direction::Down if !self.conn.answered.is_set() => {
                 let (pool, slot) = (self.pool as usize, self.slot as usize);
@@ -325,9 +320,9 @@ async fn pass_reset_to(conn: &Conn, side: Side) {
 
 /// Waits until `socket`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
 async fn flush(conn: &Conn, socket: &Socket) {
-    let deadline = Instant::now() + FLUSH_MAX;
+    let deadline = rt::now() + FLUSH_MAX;
     let mut pause = Duration::from_millis(1);
-    while sock::unsent(socket) > 0 && !sock::is_over(socket) && Instant::now() < deadline {
+    while sock::unsent(socket) > 0 && !sock::is_over(socket) && rt::now() < deadline {
         rt::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }

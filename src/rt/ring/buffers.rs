@@ -7,13 +7,12 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     cell::Cell,
-    io,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use io_uring::{Submitter, types::BufRingEntry};
+use io_uring::types::BufRingEntry;
 
 use crate::rt::Meters;
 
@@ -21,16 +20,10 @@ use crate::rt::Meters;
 pub(in crate::rt) const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Buffers of a shard, a power of two: 8 MiB, of which only what was once full takes memory.
-pub(in crate::rt) const BUFFERS: u16 = 256;
-
-/// The number of our one group of buffers.
-pub(super) const GROUP: u16 = 0;
+pub const BUFFERS: u16 = 256;
 
 /// The kernel wants the ring of entries on a page.
 const PAGE: usize = 4096;
-
-const MASK: u16 = BUFFERS - 1;
-const _: () = assert!(BUFFERS.is_power_of_two());
 
 /// No buffer: the end of a list.
 const NONE: u16 = u16::MAX;
@@ -39,6 +32,7 @@ const NONE: u16 = u16::MAX;
 pub(in crate::rt) struct Buffers {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
+    count: u16,
     /// Where the next buffer goes that comes back; the kernel reads it from the first entry.
     tail: Cell<u16>,
     /// Buffers in the ring, as far as completions have told.
@@ -49,39 +43,39 @@ pub(in crate::rt) struct Buffers {
     next: Box<[Cell<u16>]>,
 }
 
-fn entries_layout() -> Layout {
-    let bytes = BUFFERS as usize * size_of::<BufRingEntry>();
+fn entries_layout(count: u16) -> Layout {
+    let bytes = usize::from(count) * size_of::<BufRingEntry>();
     Layout::from_size_align(bytes, PAGE).expect("a size of ours")
 }
 
-fn memory_layout() -> Layout {
-    let bytes = BUFFERS as usize * BUFFER_BYTES;
+fn memory_layout(count: u16) -> Layout {
+    let bytes = usize::from(count) * BUFFER_BYTES;
     Layout::from_size_align(bytes, PAGE).expect("a size of ours")
 }
 
 impl Buffers {
-    pub(super) fn new(meters: &'static Meters) -> Buffers {
+    pub(super) fn new(meters: &'static Meters, count: u16) -> Buffers {
+        assert!(count.is_power_of_two(), "{count} buffers: the kernel wants a power of two");
         // SAFETY: neither layout is of size zero.
         let (entries, memory) =
-            unsafe { (alloc_zeroed(entries_layout()), alloc_zeroed(memory_layout())) };
+            unsafe { (alloc_zeroed(entries_layout(count)), alloc_zeroed(memory_layout(count))) };
         let buffers = Buffers {
             entries: NonNull::new(entries.cast()).expect("memory for a page"),
             memory: NonNull::new(memory).expect("memory for the buffers"),
+            count,
             tail: Cell::new(0),
             free: Cell::new(0),
             meters,
-            filled: vec![Cell::new(0); BUFFERS.into()].into_boxed_slice(),
-            next: vec![Cell::new(NONE); BUFFERS.into()].into_boxed_slice(),
+            filled: vec![Cell::new(0); count.into()].into_boxed_slice(),
+            next: vec![Cell::new(NONE); count.into()].into_boxed_slice(),
         };
-        (0..BUFFERS).for_each(|buffer| buffers.put(buffer));
+        (0..count).for_each(|buffer| buffers.put(buffer));
         buffers
     }
 
-    /// Makes them known to the kernel.
-    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let entries = self.entries.as_ptr() as u64;
-        // SAFETY: the entries live until `self` is dropped, which its ring does after itself.
-        unsafe { submitter.register_buf_ring_with_flags(entries, BUFFERS, GROUP, 0) }
+    /// What the kernel has to know of them: where their ring is, and how many they are.
+    pub(in crate::rt) fn entries(&self) -> (*const BufRingEntry, u16) {
+        (self.entries.as_ptr(), self.count)
     }
 
     /// Buffers that the kernel may still take.
@@ -118,7 +112,7 @@ impl Buffers {
         // SAFETY: the place is inside the entries, and the kernel reads it only once the tail says
         // so, below. Its `resv`, which is the tail in the first entry, is left alone.
         unsafe {
-            let entry = &mut *self.entries.as_ptr().add(usize::from(tail & MASK));
+            let entry = &mut *self.entries.as_ptr().add(usize::from(tail & (self.count - 1)));
             entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * BUFFER_BYTES) as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(buffer);
@@ -147,8 +141,8 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         // SAFETY: allocated by `new` with these layouts; the ring that knew them is gone.
         unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout());
-            dealloc(self.memory.as_ptr(), memory_layout());
+            dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));
+            dealloc(self.memory.as_ptr(), memory_layout(self.count));
         }
     }
 }
@@ -202,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_inbox_keeps_the_order_and_shares_the_buffers() {
-        let buffers = Buffers::new(Box::leak(Box::default()));
+        let buffers = Buffers::new(Box::leak(Box::default()), BUFFERS);
         let (mut ours, mut theirs) = (Inbox::default(), Inbox::default());
         for buffer in [7, 3, 200] {
             buffers.taken(buffer, u32::from(buffer));

@@ -7,7 +7,7 @@ use std::{io, os::fd::RawFd, time::Duration};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::{event::PollFlags, net::SendFlags};
 
-use super::buffers::{Buffers, GROUP};
+use super::buffers::Buffers;
 
 /// Entries of the submission queue; a full queue is submitted early, so this bounds memory, not
 /// connections.
@@ -18,6 +18,9 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 
 const ENTER_GETEVENTS: u32 = 1;
+
+/// The number of our one group of buffers.
+const GROUP: u16 = 0;
 
 /// What the kernel is asked to do. No operation but a receive or a poll outlives the
 /// submission it went in with, so nothing of ours is lent to the kernel across a wait.
@@ -72,7 +75,11 @@ pub(super) fn build() -> io::Result<IoUring> {
 impl Kernel {
     pub(super) fn new(buffers: &Buffers) -> io::Result<Kernel> {
         let ring = build()?;
-        buffers.register(&ring.submitter())?;
+        let (entries, count) = buffers.entries();
+        // SAFETY: the entries outlive the ring: whoever has both drops them after it.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)?;
+        }
         Ok(Kernel { ring, alarm: Box::default() })
     }
 

@@ -104,6 +104,20 @@ pub(super) enum Sending {
     Over(Chunk, i32),
 }
 
+/// What a socket's own receive has for its reader.
+pub(in crate::rt) enum Taken {
+    Chunk {
+        chunk: Chunk,
+        drained: bool,
+    },
+    End,
+    Reset,
+    /// Nothing yet; it will come.
+    Nothing,
+    /// No receive goes on: the socket has to be asked.
+    Ask,
+}
+
 /// A registered descriptor.
 pub(super) struct Slot {
     pub(super) birth: u32,
