@@ -2,8 +2,8 @@
 //!
 //! Everything above is written against these verbs, which say nothing of how the kernel is asked:
 //! [`spawn`], [`now`], [`sleep`], [`turn`], [`Bell`] (wake from another thread), [`Socket`] (adopt,
-//! accept, connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what a
-//! listener, a backend or a connection is.
+//! accept, connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
+//! a listener, a backend or a connection is.
 //!
 //! Two engines stand behind them: `ring` for io_uring, with tasks and timers of our own, and
 //! `epoll`, the one file that names monoio. Only waits are ever dropped, and a wait holds no byte.
