@@ -76,5 +76,7 @@ pub mod proxy_header;
 pub mod rt;
 pub mod run;
 pub mod shard;
+#[cfg(test)]
+mod sim;
 pub mod sock;
 pub mod top;

@@ -14,6 +14,8 @@ mod lease;
 mod meter;
 mod pipe;
 mod ring;
+#[cfg(test)]
+pub(crate) mod sim;
 mod sink;
 mod socket;
 mod tasks;
@@ -122,6 +124,21 @@ impl Bell {
 /// # Errors
 /// The driver could not be made, or no descriptor is left.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
+    let local = start(&setup)?;
+    match &local.ring {
+        None => epoll::block_on(&local, main),
+        Some(ring) => {
+            let main = local.tasks.spawn(Box::pin(main));
+            while !local.tasks.is_gone(main) {
+                take_turn(&local, ring);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Makes this thread a shard's.
+fn start(setup: &Setup) -> io::Result<Rc<Local>> {
     let ring = match setup.driver {
         Driver::IoUring => Some(ring::Ring::new(setup.meters, setup.ring_buffers)?),
         Driver::Epoll => None,
@@ -138,16 +155,7 @@ pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result
         sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&local)));
-    match &local.ring {
-        None => epoll::block_on(&local, main),
-        Some(ring) => {
-            let main = local.tasks.spawn(Box::pin(main));
-            while !local.tasks.is_gone(main) {
-                take_turn(&local, ring);
-            }
-            Ok(())
-        }
-    }
+    Ok(local)
 }
 
 /// Everybody who is ready runs once; then the kernel gets what they ask for, and the shard waits
@@ -184,6 +192,10 @@ pub fn sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
 
 /// The one clock of all that happens on a shard.
 pub fn now() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = crate::sim::now() {
+        return now;
+    }
     Instant::now()
 }
 

@@ -3,7 +3,7 @@
 //!
 //! This room refuses to wait: a call that would block says so and returns.
 
-mod calls;
+pub(crate) mod calls;
 
 use std::{
     io,
@@ -19,6 +19,12 @@ use rustix::{
     process::{Resource, Rlimit},
 };
 use socket2::{Domain, Protocol, Socket, Type};
+
+#[cfg(not(test))]
+use self::calls as kernel;
+// What is not simulated is passed on.
+#[cfg(test)]
+use crate::sim::calls as kernel;
 
 /// Connections the kernel may queue for a listener before we accept them; the kernel takes the
 /// smaller of this and `net.core.somaxconn`.
@@ -69,7 +75,7 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
 /// Whatever `accept4(2)` says; a connection that died in the queue is an error of its own.
 pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (fd, peer) = calls::acceptfrom_with(listener, flags)?;
+    let (fd, peer) = kernel::acceptfrom_with(listener, flags)?;
     // A TCP socket has an IP peer; one that cannot be told apart is a connection nobody is at.
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
     Ok((fd, peer))
@@ -80,7 +86,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
 /// # Errors
 /// What the kernel can say at once: no route, no descriptor, no local port.
 pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
-    match calls::connect(address)? {
+    match kernel::connect(address)? {
         (_, Err(e)) if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(e),
         (socket, _) => Ok(socket),
     }
@@ -96,7 +102,7 @@ pub fn is_decided(socket: impl AsFd) -> bool {
 /// # Errors
 /// The reason it failed.
 pub fn connected(socket: impl AsFd) -> io::Result<()> {
-    Ok(calls::socket_error(socket)??)
+    Ok(kernel::socket_error(socket)??)
 }
 
 fn interrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
@@ -113,7 +119,7 @@ fn interrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result
 /// # Errors
 /// `WouldBlock` when nothing is there, else the peer's reset.
 pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    interrupted(|| calls::recv(socket.as_fd(), &mut *buffer, RecvFlags::empty())).map(|(n, _)| n)
+    interrupted(|| kernel::recv(socket.as_fd(), &mut *buffer, RecvFlags::empty())).map(|(n, _)| n)
 }
 
 /// Like [`recv`], but leaves the bytes in the socket.
@@ -121,7 +127,7 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`recv`].
 pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    interrupted(|| calls::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK)).map(|(n, _)| n)
+    interrupted(|| kernel::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK)).map(|(n, _)| n)
 }
 
 /// Drops `seen.len()` bytes that [`peek`] has shown. `seen` is only lent for its length: the
@@ -130,7 +136,7 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`recv`].
 pub fn discard(socket: impl AsFd, seen: &mut [u8]) -> io::Result<usize> {
-    interrupted(|| calls::recv(socket.as_fd(), &mut *seen, RecvFlags::TRUNC)).map(|(n, _)| n)
+    interrupted(|| kernel::recv(socket.as_fd(), &mut *seen, RecvFlags::TRUNC)).map(|(n, _)| n)
 }
 
 /// Sends what the socket takes now.
@@ -138,7 +144,7 @@ pub fn discard(socket: impl AsFd, seen: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` when the send queue is full, else the peer's reset.
 pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    interrupted(|| calls::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL))
+    interrupted(|| kernel::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL))
 }
 
 /// Sends a few bytes at once, or fails: for the first bytes on a fresh socket, whose empty queue
@@ -158,7 +164,7 @@ pub fn send_whole(socket: impl AsFd, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The socket has none (any more).
 pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
-    let address = calls::getsockname(socket)?;
+    let address = kernel::getsockname(socket)?;
     Ok(SocketAddr::try_from(address)?)
 }
 
@@ -172,7 +178,7 @@ pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
 /// `WouldBlock`: nothing to read, or no room; the caller knows which from its own count.
 pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    interrupted(|| calls::splice(from.as_fd(), None, to.as_fd(), None, len, flags))
+    interrupted(|| kernel::splice(from.as_fd(), None, to.as_fd(), None, len, flags))
 }
 
 /// A pipe of at least `size` bytes: (read end, write end).
@@ -181,20 +187,20 @@ pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
 /// `PermissionDenied` where the user's pipe pages are used up: the kernel would have given one or
 /// two pages, which is slower than copying.
 pub fn pipe(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = calls::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    calls::fcntl_setpipe_size(&write, size)?;
+    let (read, write) = kernel::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    kernel::fcntl_setpipe_size(&write, size)?;
     Ok((read, write))
 }
 
 /// Sends our FIN; the peer may still send.
 pub fn finish(socket: impl AsFd) {
     // A socket that is already gone has nothing to finish.
-    let _ = calls::shutdown(socket, Shutdown::Write);
+    let _ = kernel::shutdown(socket, Shutdown::Write);
 }
 
 /// Takes no more connections and wakes whoever waits for one.
 pub fn stop_listening(listener: impl AsFd) {
-    let _ = calls::shutdown(listener, Shutdown::Both);
+    let _ = kernel::shutdown(listener, Shutdown::Both);
 }
 
 /// Resets the connection at once (RST to the peer, queued data dropped) and wakes every waiter on
@@ -203,12 +209,12 @@ pub fn stop_listening(listener: impl AsFd) {
 /// Kernel: `connect(AF_UNSPEC)` is `tcp_disconnect`: it sends the reset where one is due, gives up
 /// a connection still being made, and reports the error to all pollers (net/ipv4/tcp.c).
 pub fn abort(socket: impl AsFd) {
-    let _ = calls::connect_unspec(socket);
+    let _ = kernel::connect_unspec(socket);
 }
 
 /// Bytes the peer has not acknowledged yet; 0 when that cannot be told any more.
 pub fn unsent(socket: impl AsFd) -> u32 {
-    calls::outq(socket).unwrap_or(0).max(0) as u32
+    kernel::outq(socket).unwrap_or(0).max(0) as u32
 }
 
 /// Whether the peer has reset the connection, seen without reading from it.
@@ -222,11 +228,11 @@ pub fn was_reset(socket: impl AsFd) -> bool {
 /// Whether nothing more will ever be sent or acknowledged on this connection. Two FINs alone do not
 /// end it: what was sent before ours may still be on its way.
 pub fn is_over(socket: impl AsFd) -> bool {
-    calls::getpeername(&socket).is_err() || was_reset(socket)
+    kernel::getpeername(&socket).is_err() || was_reset(socket)
 }
 
 fn polls(socket: impl AsFd, any: PollFlags) -> bool {
-    calls::poll_now(socket, any).is_ok_and(|now| now.intersects(any))
+    kernel::poll_now(socket, any).is_ok_and(|now| now.intersects(any))
 }
 
 /// Whether a failed receive, send or splice is to be tried again once the socket is ready: nothing

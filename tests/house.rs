@@ -66,7 +66,7 @@ impl Source {
         if self.path.ends_with("/tests.rs") {
             return "";
         }
-        self.code.split("#[cfg(test)]").next().unwrap()
+        self.code.split("#[cfg(test)]\nmod tests").next().unwrap()
     }
 
     fn is_in(&self, room: &str) -> bool {

@@ -111,6 +111,10 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         let pool = &self.home.pipes;
         pool.meters.pipes_in_use.down();
+        #[cfg(test)]
+        if crate::sim::planted(crate::sim::Bug::PipeWithResidue) {
+            self.held = 0;
+        }
         if self.held == 0 {
             pool.free.borrow_mut().extend(self.ends.take());
         } else {

@@ -11,7 +11,7 @@ mod slot;
 use std::{
     cell::{Cell, RefCell},
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd},
     task::{Context, Poll},
     time::Instant,
 };
@@ -20,13 +20,20 @@ use rustix::io::Errno;
 use slab::Slab;
 
 pub use self::buffers::BUFFERS;
-pub(super) use self::slot::Taken;
+#[cfg(not(test))]
+use self::kernel::Kernel;
+pub(super) use self::slot::{Handle, Taken};
 use self::{
     buffers::Buffers,
-    kernel::{Completion, Kernel, Op},
+    kernel::{Completion, Op},
     slot::{Heard, Kind, Receive, Sending, Slot, Tag, Wait},
 };
+// The real one, or a simulated one.
+#[cfg(test)]
+use super::sim::Kernel;
 use super::{Chunk, Local, Meters, Sent, tasks::Id};
+#[cfg(test)]
+use crate::sim::{Bug, planted};
 
 /// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
 /// what has come must not take everybody's buffers.
@@ -53,26 +60,6 @@ pub(super) struct Ring {
     meters: &'static Meters,
 }
 
-/// A registered descriptor; the slot goes with it.
-#[derive(Debug)]
-pub(super) struct Handle {
-    place: u32,
-    fd: RawFd,
-}
-
-impl Handle {
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the slot owns the descriptor and keeps it open while this handle lives.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        super::try_with_local(|local| local.ring().orphan(self.place));
-    }
-}
-
 impl Ring {
     pub(super) fn new(meters: &'static Meters, buffers: u16) -> io::Result<Ring> {
         let buffers = Buffers::new(meters, buffers);
@@ -85,6 +72,11 @@ impl Ring {
             completions: RefCell::default(),
             meters,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.borrow().len()
     }
 
     pub(super) fn buffers(&self) -> &Buffers {
@@ -149,7 +141,10 @@ impl Ring {
             self.buffers.taken(buffer, done.result.max(0) as u32);
         }
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.get_mut(tag.place as usize).filter(|slot| slot.birth == tag.birth);
+        let is_meant = |slot: &&mut Slot| slot.birth == tag.birth;
+        #[cfg(test)]
+        let is_meant = |slot: &&mut Slot| is_meant(slot) || planted(Bug::SlotReused);
+        let slot = slots.get_mut(tag.place as usize).filter(is_meant);
         let Some(slot) = slot else {
             debug_assert!(false, "a slot outlives its operations");
             done.buffer.into_iter().for_each(|buffer| self.buffers.give_back(buffer));
@@ -183,6 +178,10 @@ impl Ring {
     }
 
     fn received(&self, slot: &mut Slot, place: u32, done: Completion) {
+        #[cfg(test)]
+        if done.result == -Errno::CANCELED.raw_os_error() && planted(Bug::StoppedForEver) {
+            return;
+        }
         if !done.more {
             slot.receive = Receive::Off;
         }
@@ -220,14 +219,21 @@ impl Ring {
     }
 
     /// The last handle is gone: ends what goes on, and closes once nothing names the slot.
-    fn orphan(&self, place: u32) {
+    pub(super) fn orphan(&self, place: u32) {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[place as usize];
         slot.orphan = true;
+        #[cfg(test)]
+        if planted(Bug::BufferKept) {
+            slot.inbox = buffers::Inbox::default();
+        }
         while let Some(buffer) = slot.inbox.pop(&self.buffers) {
             self.buffers.give_back(buffer);
         }
-        if slot.in_kernel == 0 {
+        let unnamed = slot.in_kernel == 0;
+        #[cfg(test)]
+        let unnamed = unnamed || planted(Bug::SlotReused);
+        if unnamed {
             let gone = slots.remove(place as usize);
             drop(slots);
             return drop(gone);
@@ -317,6 +323,10 @@ impl Ring {
     /// What a receive has brought, if one goes on or has something left.
     pub(super) fn take_received(&self, handle: &Handle) -> Taken {
         self.slot(handle, |slot| {
+            #[cfg(test)]
+            if slot.heard == Heard::Fin && planted(Bug::FinOvertakes) {
+                return Taken::End;
+            }
             if let Some(buffer) = slot.inbox.pop(&self.buffers) {
                 let chunk = Chunk::of_ring(buffer, self.buffers.filled(buffer));
                 let last = slot.inbox.is_empty() && slot.heard == Heard::Nothing;

@@ -35,6 +35,12 @@ pub(super) struct Sinks {
 }
 
 impl Sinks {
+    /// Whether anybody has waited here.
+    #[cfg(test)]
+    pub(super) fn is_used(&self) -> bool {
+        self.answered.get()
+    }
+
     fn epoll(&self) -> io::Result<Rc<OwnedFd>> {
         if let Some(epoll) = &*self.epoll.borrow() {
             return Ok(Rc::clone(epoll));

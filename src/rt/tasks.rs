@@ -124,6 +124,19 @@ impl Tasks {
         }
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.table.borrow().len()
+    }
+
+    /// Ends all of them.
+    #[cfg(test)]
+    pub(super) fn clear(&self) {
+        let all = self.table.take();
+        drop(all);
+    }
+
     /// Whether a task has ended.
     pub(super) fn is_gone(&self, id: Id) -> bool {
         self.find(id, |_| ()).is_none()

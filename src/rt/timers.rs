@@ -35,6 +35,12 @@ impl Timers {
         }
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     fn number(&self) -> u64 {
         self.numbers.replace(self.numbers.get() + 1)
     }

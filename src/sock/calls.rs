@@ -11,7 +11,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     ioctl,
 };
-pub(super) use rustix::{
+pub(crate) use rustix::{
     net::{
         acceptfrom_with, connect_unspec, getpeername, getsockname, recv, send, shutdown,
         sockopt::socket_error,
@@ -20,7 +20,7 @@ pub(super) use rustix::{
 };
 
 /// A fresh socket, and what `connect(2)` said to it.
-pub(super) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
+pub(crate) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
     let socket = super::tcp_socket(address)?;
     socket.set_tcp_nodelay(true)?;
     let outcome = socket.connect(&address.into());
@@ -28,14 +28,14 @@ pub(super) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()
 }
 
 /// `SIOCOUTQ` (tcp(7)): bytes that the peer has not acknowledged.
-pub(super) fn outq(socket: impl AsFd) -> rustix::io::Result<i32> {
+pub(crate) fn outq(socket: impl AsFd) -> rustix::io::Result<i32> {
     const SIOCOUTQ: ioctl::Opcode = 0x5411;
     // SAFETY: SIOCOUTQ writes one int to the pointer that `Getter` owns for the call.
     unsafe { ioctl::ioctl(socket, ioctl::Getter::<SIOCOUTQ, i32>::new()) }
 }
 
 /// What `poll(2)` says without a wait.
-pub(super) fn poll_now(socket: impl AsFd, any: PollFlags) -> rustix::io::Result<PollFlags> {
+pub(crate) fn poll_now(socket: impl AsFd, any: PollFlags) -> rustix::io::Result<PollFlags> {
     let mut poll = [PollFd::new(&socket, any)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut poll, Some(&now))?;

@@ -83,6 +83,12 @@ impl Buffers {
         self.free.get()
     }
 
+    /// Buffers that are not in the ring.
+    #[cfg(test)]
+    pub(in crate::rt) fn lent(&self) -> u16 {
+        self.count - self.free.get()
+    }
+
     /// The kernel has filled a buffer.
     pub(super) fn taken(&self, buffer: u16, bytes: u32) {
         self.free.set(self.free.get() - 1);

@@ -58,7 +58,7 @@ fn poll(fd: RawFd, what: PollFlags) -> squeue::Entry {
 }
 
 /// A ring of one thread.
-pub(super) struct Kernel {
+pub(in crate::rt) struct Kernel {
     ring: IoUring,
     /// Read by the kernel when the alarm is submitted.
     alarm: Box<types::Timespec>,
@@ -66,14 +66,14 @@ pub(super) struct Kernel {
 
 /// With SINGLE_ISSUER and DEFER_TASKRUN the kernel does the work of a completion when we ask for
 /// it, in one go, and never interrupts us (kernel 6.1).
-pub(super) fn build() -> io::Result<IoUring> {
+pub(in crate::rt) fn build() -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_single_issuer().setup_defer_taskrun().setup_cqsize(COMPLETIONS);
     builder.build(SUBMISSIONS)
 }
 
 impl Kernel {
-    pub(super) fn new(buffers: &Buffers) -> io::Result<Kernel> {
+    pub(in crate::rt) fn new(buffers: &Buffers) -> io::Result<Kernel> {
         let ring = build()?;
         let (entries, count) = buffers.entries();
         // SAFETY: the entries outlive the ring: whoever has both drops them after it.
@@ -84,7 +84,7 @@ impl Kernel {
     }
 
     /// Queues an operation; the kernel sees it with the next [`Kernel::enter`].
-    pub(super) fn push(&mut self, op: Op, tag: u64) {
+    pub(in crate::rt) fn push(&mut self, op: Op, tag: u64) {
         if let Op::Alarm(after) = op {
             *self.alarm = types::Timespec::from(after);
         }
@@ -115,12 +115,12 @@ impl Kernel {
     }
 
     /// Operations that the kernel has not seen yet.
-    pub(super) fn queued(&mut self) -> usize {
+    pub(in crate::rt) fn queued(&mut self) -> usize {
         self.ring.submission().len()
     }
 
     /// Submits what is queued, and waits for a completion if `wait`.
-    pub(super) fn enter(&mut self, wait: bool) {
+    pub(in crate::rt) fn enter(&mut self, wait: bool) {
         let queued = self.queued() as u32;
         // An error is a signal, or a kernel that wants its completions taken first; either way the
         // next turn submits what is left.
@@ -131,7 +131,7 @@ impl Kernel {
     }
 
     /// Takes all completions; true if some had to wait for room in the queue.
-    pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
+    pub(in crate::rt) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
         let overflown = self.ring.submission().cq_overflow();
         into.extend(self.ring.completion().map(|entry| Completion {
             tag: entry.user_data(),

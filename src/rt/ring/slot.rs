@@ -3,12 +3,32 @@
 //! A slot is used again only when no operation names it any more, and each use has a birth of its
 //! own that goes into the operations' tags: a late completion never touches a later socket.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::PollFlags;
 
 use super::buffers::Inbox;
-use crate::rt::{Chunk, tasks::Id};
+use crate::rt::{Chunk, tasks::Id, try_with_local};
+
+/// A registered descriptor; the slot goes with it.
+#[derive(Debug)]
+pub(in crate::rt) struct Handle {
+    pub(super) place: u32,
+    pub(super) fd: RawFd,
+}
+
+impl Handle {
+    pub(in crate::rt) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the slot owns the descriptor and keeps it open while this handle lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        try_with_local(|local| local.ring().orphan(self.place));
+    }
+}
 
 /// Which operation of a slot a tag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,6 +49,10 @@ pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
                 if rest.is_empty() {
                     return Ok(());
                 }
+                #[cfg(test)]
+                if crate::sim::planted(crate::sim::Bug::CountedTwice) {
+                    flow.delivered(n, Path::Copied);
+                }
                 sent = flow.ends.sink.send(rest);
             }
             Sent::Full(chunk) => {

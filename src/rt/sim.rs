@@ -1,0 +1,324 @@
+//! The queues of a ring whose kernel is simulated, and a shard's thread that runs on it; for tests.
+//!
+//! It takes buffers from the very memory that the real kernel would take them from, so what the
+//! engine gives back wrongly is missed here.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io,
+    os::fd::{BorrowedFd, RawFd},
+    slice,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Instant,
+};
+
+use io_uring::types::BufRingEntry;
+use rustix::{event::PollFlags, io::Errno};
+
+use super::{
+    LOCAL, Setup,
+    ring::{
+        buffers::Buffers,
+        kernel::{Completion, Kernel as Host, Op},
+    },
+};
+use crate::{sim, sock};
+
+/// The kernel of a ring under test.
+pub(super) enum Kernel {
+    /// The real one.
+    Host(Host),
+    Simulated(Queues),
+}
+
+impl Kernel {
+    pub(super) fn new(buffers: &Buffers) -> io::Result<Kernel> {
+        match sim::is_on() {
+            true => Ok(Kernel::Simulated(Queues::new(buffers))),
+            false => Host::new(buffers).map(Kernel::Host),
+        }
+    }
+
+    pub(super) fn push(&mut self, op: Op, tag: u64) {
+        match self {
+            Kernel::Host(host) => host.push(op, tag),
+            Kernel::Simulated(queues) => queues.submitted.push((op, tag)),
+        }
+    }
+
+    pub(super) fn queued(&mut self) -> usize {
+        match self {
+            Kernel::Host(host) => host.queued(),
+            Kernel::Simulated(queues) => queues.submitted.len(),
+        }
+    }
+
+    pub(super) fn enter(&mut self, wait: bool) {
+        match self {
+            Kernel::Host(host) => host.enter(wait),
+            Kernel::Simulated(queues) => queues.enter(wait),
+        }
+    }
+
+    pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
+        match self {
+            Kernel::Host(host) => host.reap(into),
+            Kernel::Simulated(queues) => queues.reap(into),
+        }
+    }
+}
+
+/// Buffers as the kernel sees them.
+struct Provided {
+    entries: *const BufRingEntry,
+    count: u16,
+    /// The next one to take.
+    head: u16,
+}
+
+impl Provided {
+    fn left(&self) -> u16 {
+        // SAFETY: the entries outlive the queues, which their ring drops first.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };
+        tail.load(Ordering::Acquire).wrapping_sub(self.head)
+    }
+
+    /// The next buffer and its number.
+    fn next(&mut self) -> Option<(u16, &mut [u8])> {
+        assert!(self.left() <= self.count, "a buffer was given back twice");
+        if self.left() == 0 {
+            return None;
+        }
+        // SAFETY: between head and tail the engine has written where a buffer is and how long, and
+        // it touches neither entry nor buffer before a completion says that it was taken.
+        unsafe {
+            let entry = &*self.entries.add(usize::from(self.head & (self.count - 1)));
+            let memory = slice::from_raw_parts_mut(entry.addr() as *mut u8, entry.len() as usize);
+            Some((entry.bid(), memory))
+        }
+    }
+}
+
+/// An operation that goes on.
+struct Armed {
+    op: Op,
+    tag: u64,
+    cancelled: bool,
+}
+
+/// The queues of a simulated kernel.
+pub(super) struct Queues {
+    buffers: Provided,
+    submitted: Vec<(Op, u64)>,
+    armed: Vec<Armed>,
+    alarms: Vec<(Instant, u64)>,
+    done: VecDeque<Completion>,
+}
+
+fn chance(weight: u32) -> bool {
+    sim::with(|sim| sim.fails(weight))
+}
+
+/// Whoever asks knows that it is open: an operation keeps its descriptor open.
+fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: the slot whose operation this is owns the descriptor until the operation is over.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+fn ready(fd: RawFd) -> PollFlags {
+    let real = || sock::calls::poll_now(borrow(fd), PollFlags::IN | PollFlags::OUT).unwrap();
+    sim::with(|sim| sim.ready(fd)).unwrap_or_else(real)
+}
+
+impl Queues {
+    fn new(buffers: &Buffers) -> Queues {
+        let (entries, count) = buffers.entries();
+        Queues {
+            buffers: Provided { entries, count, head: 0 },
+            submitted: Vec::new(),
+            armed: Vec::new(),
+            alarms: Vec::new(),
+            done: VecDeque::new(),
+        }
+    }
+
+    fn enter(&mut self, wait: bool) {
+        sim::with(sim::Sim::turn);
+        for (op, tag) in std::mem::take(&mut self.submitted) {
+            self.begin(op, tag);
+        }
+        // What is ready may be seen late, unless nothing else is.
+        self.notice(true);
+        while wait && self.done.is_empty() {
+            self.notice(false);
+            if self.done.is_empty() {
+                let alarm = self.alarms.iter().map(|(at, _)| *at).min();
+                sim::with(|sim| sim.sleep(alarm));
+            }
+        }
+    }
+
+    fn begin(&mut self, op: Op, tag: u64) {
+        match op {
+            Op::Receive(_) | Op::PollIn(_) | Op::PollOut(_) => {
+                self.armed.push(Armed { op, tag, cancelled: false });
+            }
+            Op::Alarm(after) => self.alarms.push((super::now() + after, tag)),
+            Op::Send(fd, bytes, len) => {
+                // SAFETY: the bytes of a send belong to its slot until it completes.
+                let bytes = unsafe { slice::from_raw_parts(bytes, len as usize) };
+                let short = chance(5).then_some(Errno::NOMEM);
+                let sent = short.map_or_else(|| sim::with(|sim| sim.send(borrow(fd), bytes)), Err);
+                self.complete(tag, sent, None, false);
+            }
+            Op::Cancel(of) => {
+                let found = self.armed.iter_mut().find(|armed| armed.tag == of);
+                let outcome = if found.is_some() { Ok(0) } else { Err(Errno::NOENT) };
+                if let Some(armed) = found {
+                    armed.cancelled = true;
+                }
+                self.complete(tag, outcome, None, false);
+            }
+        }
+    }
+
+    fn complete(
+        &mut self,
+        tag: u64,
+        outcome: Result<usize, Errno>,
+        buffer: Option<u16>,
+        more: bool,
+    ) {
+        let result = outcome.map_or_else(|error| -error.raw_os_error(), |count| count as i32);
+        self.done.push_back(Completion { tag, result, buffer, more });
+    }
+
+    /// Looks at everything that goes on, in any order.
+    fn notice(&mut self, may_be_late: bool) {
+        let now = super::now();
+        let due = |(at, _): &mut (Instant, u64)| *at <= now;
+        for (_, tag) in self.alarms.extract_if(.., due).collect::<Vec<_>>() {
+            self.complete(tag, Err(Errno::TIME), None, false);
+        }
+        let mut armed = std::mem::take(&mut self.armed);
+        sim::with(|sim| sim.rng().shuffle(&mut armed));
+        armed.retain(|armed| may_be_late && chance(10) || self.goes_on(armed));
+        self.armed.append(&mut armed);
+    }
+
+    /// Does what an operation can do now; true if it goes on.
+    fn goes_on(&mut self, armed: &Armed) -> bool {
+        let ends = PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP;
+        let (fd, wanted) = match armed.op {
+            Op::Receive(fd) => return self.receive(armed, fd),
+            Op::PollIn(fd) => (fd, PollFlags::IN),
+            Op::PollOut(fd) => (fd, PollFlags::OUT),
+            Op::Send(..) | Op::Cancel(_) | Op::Alarm(_) => unreachable!("over at once"),
+        };
+        // A reason may be gone when the wait is over; but a dial is undecided until it is decided.
+        let gone = chance(1) && sim::with(|sim| sim.is_decided(fd));
+        let over = gone || ready(fd).intersects(wanted | ends);
+        let outcome = match over {
+            true => Ok(1),
+            false if armed.cancelled => Err(Errno::CANCELED),
+            false => return true,
+        };
+        self.complete(armed.tag, outcome, None, false);
+        false
+    }
+
+    /// As the kernel: again and again until nothing is there.
+    fn receive(&mut self, armed: &Armed, fd: RawFd) -> bool {
+        // A cancel may come before what is there, or after it.
+        if armed.cancelled && (chance(50) || !ready(fd).contains(PollFlags::IN)) {
+            self.complete(armed.tag, Err(Errno::CANCELED), None, false);
+            return false;
+        }
+        loop {
+            let outcome = match self.buffers.next() {
+                _ if !ready(fd).intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP) => {
+                    return true;
+                }
+                Some((number, memory)) if !chance(2) => {
+                    sim::with(|sim| sim.receive(fd, memory, false))
+                        .map(|count| (count, (count > 0).then_some(number)))
+                }
+                _ => Err(Errno::NOBUFS),
+            };
+            match outcome {
+                Ok((count, Some(buffer))) => {
+                    self.buffers.head = self.buffers.head.wrapping_add(1);
+                    // Kernel: one whose completion overflows ends with it.
+                    let more = !chance(3);
+                    self.complete(armed.tag, Ok(count), Some(buffer), more);
+                    if !more {
+                        return false;
+                    }
+                }
+                Err(Errno::AGAIN) => return true,
+                ended => {
+                    self.complete(armed.tag, ended.map(|_| 0), None, false);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Now and then the queue is too small, and the rest has to wait.
+    fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
+        let most = match chance(30) {
+            true => sim::with(|sim| sim.rng().usize(1..4)),
+            false => usize::MAX,
+        };
+        into.extend(self.done.drain(..most.min(self.done.len())));
+        !self.done.is_empty()
+    }
+}
+
+/// What is left on a thread when its work is over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Beside the bell's, and that of the watch over full sinks.
+    pub(crate) slots: usize,
+    /// Beside the main one, the bell's, and the watch's.
+    pub(crate) tasks: usize,
+    /// Beside the tick's.
+    pub(crate) timers: usize,
+    /// Buffers of the ring that the kernel does not have.
+    pub(crate) ring_buffers: u16,
+}
+
+/// Runs a shard's tasks on this thread's simulation while `goes_on`, then drops them.
+pub(crate) fn run(
+    setup: Setup,
+    main: impl Future<Output = ()> + 'static,
+    mut goes_on: impl FnMut() -> bool,
+) -> Left {
+    let local = super::start(&setup).unwrap();
+    local.tasks.spawn(Box::pin(main));
+    let ring = local.ring();
+    while goes_on() {
+        super::take_turn(&local, ring);
+    }
+    let watch = usize::from(local.sinks.is_used());
+    let left = Left {
+        slots: ring.slots() - 1 - watch,
+        tasks: local.tasks.count() - 2 - watch,
+        timers: local.timers.count().saturating_sub(1),
+        ring_buffers: ring.buffers().lent(),
+    };
+    local.tasks.clear();
+    LOCAL.take();
+    left
+}
+
+/// Lends a value for as long as the work takes, as if it were there for ever.
+pub(crate) fn lend<T: 'static>(value: T, work: impl FnOnce(&'static T)) {
+    let value = Box::into_raw(Box::new(value));
+    // SAFETY: the box lives until the next line; that nobody keeps the reference longer is for
+    // `work`, which has dropped the shard that has it. After a panic it stays for ever.
+    work(unsafe { &*value });
+    // SAFETY: made of a box above, and nobody has it any more.
+    drop(unsafe { Box::from_raw(value) });
+}

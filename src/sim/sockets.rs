@@ -1,0 +1,240 @@
+//! What simulated sockets and pipes do, by descriptor; [`super::calls`] and the queues of the ring
+//! ask for it.
+
+use std::{
+    net::SocketAddr,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
+};
+
+use rustix::{event::PollFlags, io::Errno};
+
+use super::{Event, Link, Name, Piece, Sim, State};
+
+/// The most a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
+
+impl Sim {
+    pub(super) fn link(&mut self, fd: RawFd) -> Option<&mut Link> {
+        match self.stand_ins.name(fd)? {
+            Name::Link(id) => Some(&mut self.links[id as usize]),
+            _ => None,
+        }
+    }
+
+    /// Whether a descriptor is simulated.
+    pub(super) fn is_ours(&self, fd: RawFd) -> bool {
+        self.stand_ins.name(fd).is_some()
+    }
+
+    /// Whether a descriptor is no dial that waits for its answer.
+    pub(crate) fn is_decided(&mut self, fd: RawFd) -> bool {
+        self.link(fd).is_none_or(|link| link.state != State::Dialing)
+    }
+
+    /// What poll(2) says; `None` of a descriptor that is real.
+    pub(crate) fn ready(&mut self, fd: RawFd) -> Option<PollFlags> {
+        match self.stand_ins.name(fd)? {
+            Name::Link(id) => Some(self.links[id as usize].ready()),
+            Name::Listener => Some(match &self.backlog {
+                Some(backlog) if backlog.is_empty() => PollFlags::empty(),
+                Some(_) => PollFlags::IN,
+                None => PollFlags::IN | PollFlags::HUP,
+            }),
+            Name::PipeIn(_) | Name::PipeOut(_) => Some(PollFlags::empty()),
+        }
+    }
+
+    /// Reads, up to the buffer and perhaps less; `keep` leaves the bytes where they are.
+    pub(crate) fn receive(
+        &mut self,
+        fd: RawFd,
+        buffer: &mut [u8],
+        keep: bool,
+    ) -> Result<usize, Errno> {
+        let cut = self.cut(buffer.len());
+        let link = self.link(fd).ok_or(Errno::NOTSOCK)?;
+        let Some(piece) = link.next(cut)? else { return Ok(0) };
+        piece.fill(&mut buffer[..piece.len()]);
+        if !keep {
+            self.was_read(&piece);
+        }
+        Ok(piece.len())
+    }
+
+    /// Drops exactly what was looked at.
+    pub(super) fn discard(&mut self, fd: RawFd, count: usize) -> Result<usize, Errno> {
+        let link = self.link(fd).ok_or(Errno::NOTSOCK)?;
+        let Some(piece) = link.next(count)? else { return Ok(0) };
+        self.was_read(&piece);
+        Ok(piece.len())
+    }
+
+    fn was_read(&mut self, piece: &Piece) {
+        self.links[piece.from as usize].inward.read = piece.at.end;
+        self.at(Duration::ZERO, Event::Bring(piece.from));
+    }
+
+    /// Sends, as much as there is room for and perhaps less.
+    pub(crate) fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+        let cut = self.cut(bytes.len());
+        let id = self.link_to_send(fd)?;
+        let link = &mut self.links[id as usize];
+        let count = link.room()?.min(cut);
+        let preface =
+            (link.outward.preface - link.outward.taken.min(link.outward.preface)) as usize;
+        link.outward.heard.bytes(&bytes[preface.min(count)..count]);
+        self.was_sent(fd, id, count);
+        Ok(count)
+    }
+
+    fn link_to_send(&mut self, fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+        let id = self.link(fd.as_raw_fd()).ok_or(Errno::NOTSOCK)?.id;
+        if self.links[id as usize].room() == Err(Errno::AGAIN) {
+            self.stand_ins.fill(fd);
+        }
+        Ok(id)
+    }
+
+    fn was_sent(&mut self, fd: BorrowedFd<'_>, id: u32, count: usize) {
+        let link = &mut self.links[id as usize];
+        link.outward.taken += count as u64;
+        if !link.has_room() {
+            self.stand_ins.fill(fd);
+        }
+        let after = self.soon(Duration::from_millis(5));
+        self.at(after, Event::Deliver(id));
+    }
+
+    /// A length, sometimes a shorter one.
+    fn cut(&mut self, len: usize) -> usize {
+        if len > 1 && self.fails(20) { self.rng.usize(1..len) } else { len }
+    }
+
+    pub(super) fn accept(&mut self) -> Result<(OwnedFd, SocketAddr), Errno> {
+        if self.fails(2) {
+            return Err(self.one_of(&[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::INTR]));
+        }
+        self.notice_closed();
+        let backlog = self.backlog.as_mut().ok_or(Errno::INVAL)?;
+        let id = backlog.pop_front().ok_or(Errno::AGAIN)?;
+        self.world.accepted.push(id);
+        Ok((self.stand_ins.stand_for(Name::Link(id)), self.addresses[id as usize]))
+    }
+
+    pub(super) fn one_of(&mut self, errors: &[Errno]) -> Errno {
+        errors[self.rng.usize(..errors.len())]
+    }
+
+    /// A dial: what becomes of it is the backend's affair.
+    pub(super) fn connect(&mut self, address: SocketAddr) -> (OwnedFd, Result<(), Errno>) {
+        self.notice_closed();
+        let (answer, peer) = self.world.dialed(address, &mut self.rng);
+        let id = self.new_link(address, State::Dialing, peer);
+        self.links[id as usize].outward.preface = self.world.preface;
+        let fd = self.stand_ins.stand_for(Name::Link(id));
+        match answer {
+            Some((after, answer)) if !after.is_zero() => {
+                self.at(after, Event::Answer(id, answer));
+                (fd, Err(Errno::INPROGRESS))
+            }
+            Some((_, answer)) => {
+                self.answered(id, answer);
+                (fd, answer)
+            }
+            None => (fd, Err(Errno::INPROGRESS)),
+        }
+    }
+
+    /// A new pipe: the end to read from, and the one to write to.
+    pub(super) fn pipe(&mut self) -> (OwnedFd, OwnedFd) {
+        self.notice_closed();
+        let pipe = self.pipes.len() as u32;
+        self.pipes.push(Default::default());
+        let read = self.stand_ins.stand_for(Name::PipeOut(pipe));
+        (read, self.stand_ins.stand_for(Name::PipeIn(pipe)))
+    }
+
+    pub(super) fn splice(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Result<usize, Errno> {
+        let (from_name, to_name) =
+            (self.stand_ins.name(from.as_raw_fd()), self.stand_ins.name(to.as_raw_fd()));
+        match (from_name, to_name) {
+            (Some(Name::Link(id)), Some(Name::PipeIn(pipe))) => self.splice_in(id, pipe, most),
+            (Some(Name::PipeOut(pipe)), Some(Name::Link(_))) => self.splice_out(pipe, to, most),
+            _ => Err(Errno::BADF),
+        }
+    }
+
+    fn splice_in(&mut self, id: u32, pipe: u32, most: usize) -> Result<usize, Errno> {
+        let held: usize = self.pipes[pipe as usize].iter().map(Piece::len).sum();
+        let most = self.cut(most.min(PIPE_BYTES - held));
+        let link = &mut self.links[id as usize];
+        if link.unspliceable {
+            return Err(Errno::INVAL);
+        }
+        if most == 0 {
+            return Err(Errno::AGAIN);
+        }
+        let Some(piece) = link.next(most)? else { return Ok(0) };
+        self.was_read(&piece);
+        let count = piece.len();
+        self.pipes[pipe as usize].push_back(piece);
+        Ok(count)
+    }
+
+    fn splice_out(&mut self, pipe: u32, to: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+        let most = self.cut(most);
+        let piece = self.pipes[pipe as usize].front().cloned().ok_or(Errno::AGAIN)?;
+        let id = self.link_to_send(to)?;
+        let link = &mut self.links[id as usize];
+        let count = link.room()?.min(most).min(piece.len());
+        let end = piece.at.start + count as u64;
+        link.outward.heard.piece(&Piece { from: piece.from, at: piece.at.start..end });
+        self.was_sent(to, id, count);
+        let pipe = &mut self.pipes[pipe as usize];
+        match count == piece.len() {
+            true => drop(pipe.pop_front()),
+            false => pipe[0].at.start = end,
+        }
+        Ok(count)
+    }
+
+    /// A FIN of ours, or the end of listening.
+    pub(super) fn finish(&mut self, fd: RawFd) -> Result<(), Errno> {
+        match self.stand_ins.name(fd) {
+            Some(Name::Link(id)) => {
+                let link = &mut self.links[id as usize];
+                if link.state != State::Open {
+                    return Err(Errno::NOTCONN);
+                }
+                link.outward.finished = true;
+                self.at(Duration::ZERO, Event::Deliver(id));
+                Ok(())
+            }
+            Some(Name::Listener) => {
+                self.stop_listening();
+                Ok(())
+            }
+            _ => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// Whoever was queued is reset.
+    pub(super) fn stop_listening(&mut self) {
+        for id in self.backlog.take().into_iter().flatten() {
+            self.reset_peer(id);
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, fd: RawFd) {
+        if let Some(link) = self.link(fd) {
+            link.disconnect();
+        }
+        self.free();
+    }
+}

@@ -1,0 +1,130 @@
+//! A thousand seeds, and bugs that are planted to see that they are found.
+
+use std::{env, thread};
+
+use super::{
+    Bug,
+    world::{self, Seen},
+};
+
+/// Lives through one seed on a thread of its own; what happened, or what went wrong.
+fn live(seed: u64, bug: Option<Bug>) -> Result<Seen, String> {
+    let life = thread::Builder::new().name(format!("seed {seed}"));
+    let life = life.spawn(move || world::run(seed, bug)).unwrap();
+    life.join().map_err(|panic| match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic.downcast_ref::<&str>().unwrap_or(&"?").to_string(),
+    })
+}
+
+fn number(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} = {value:?}: not a number")))
+}
+
+/// Seeds of a run without a wish; so many see everything in [`RARE`].
+const SEEDS: u64 = 1000;
+
+/// What has to have happened, or the simulation is blind.
+const RARE: [&str; 20] = [
+    "accept pauses",
+    "bytes copied",
+    "bytes spliced",
+    "chunks dry",
+    "client_fin",
+    "client_reset",
+    "completions late",
+    "connect_local",
+    "connect_refused",
+    "connect_timeout",
+    "connect_unreachable",
+    "drained",
+    "half_close_timeout",
+    "idle_timeout",
+    "no_backend",
+    "overload",
+    "pipes dry",
+    "ring dry",
+    "server_fin",
+    "server_reset",
+];
+
+/// 1. For each seed a world is drawn: clients, backends, configuration, faults. 2. A shard lives
+///    through it. 3. Every byte is right, every connection recorded once, nothing left over.
+#[test]
+fn a_thousand_worlds_leave_nothing_behind() {
+    let seeds = match (number("RINGWAY_SIM_SEED"), number("RINGWAY_SIM_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(SEEDS),
+    };
+    let is_whole = seeds.end - seeds.start >= SEEDS;
+    let (mut seen, mut failed) = (Seen::new(), Vec::new());
+    for seed in seeds {
+        match live(seed, None) {
+            Ok(more) => more.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n),
+            Err(words) => failed.push((seed, words)),
+        }
+    }
+    for (seed, words) in failed.iter().take(10) {
+        eprintln!("RINGWAY_SIM_SEED={seed}: {words}");
+    }
+    eprintln!("{seen:#?}");
+    let first = failed.first().map(|(seed, _)| *seed);
+    assert!(failed.is_empty(), "{} worlds failed, the first is {first:?}", failed.len());
+    let missing = RARE.iter().filter(|what| seen.get(*what).is_none_or(|count| *count == 0));
+    let missing: Vec<_> = missing.collect();
+    assert!(!is_whole || missing.is_empty(), "never happened: {missing:?}");
+}
+
+#[test]
+fn a_seed_lives_the_same_life_twice() {
+    for seed in 0..20 {
+        assert_eq!(live(seed, None), live(seed, None), "seed {seed}");
+    }
+}
+
+/// Seeds within which a planted bug has to be found.
+const HUNT: u64 = 300;
+
+/// 1. A bug is planted. 2. Worlds are lived through until one fails, and says why.
+fn is_found(bug: Bug, words: &[&str]) {
+    let found = (0..HUNT).find_map(|seed| live(seed, Some(bug)).err());
+    let found = found.unwrap_or_else(|| panic!("{bug:?} was not found in {HUNT} worlds"));
+    eprintln!("{bug:?}: {found}");
+    assert!(words.iter().any(|words| found.contains(words)), "{bug:?} was found as {found}");
+}
+
+#[test]
+fn a_fin_that_overtakes_bytes_is_found() {
+    is_found(Bug::FinOvertakes, &["bytes up", "before the end", "bytes down"]);
+}
+
+#[test]
+fn a_buffer_that_is_not_given_back_is_found() {
+    is_found(Bug::BufferKept, &["left over"]);
+}
+
+#[test]
+fn a_completion_that_reaches_a_reused_slot_is_found() {
+    is_found(Bug::SlotReused, &["outlives its operations", "subtract", "bytes of", "wrong bytes"]);
+}
+
+#[test]
+fn a_receive_that_is_never_armed_again_is_found() {
+    is_found(Bug::StoppedForEver, &["still there"]);
+}
+
+#[test]
+fn bytes_that_are_counted_twice_are_found() {
+    is_found(Bug::CountedTwice, &["bytes"]);
+}
+
+#[test]
+fn a_connection_that_is_not_recorded_is_found() {
+    is_found(Bug::Unrecorded, &["recorded", "still there"]);
+}
+
+#[test]
+fn a_pipe_that_is_lent_with_bytes_in_it_is_found() {
+    is_found(Bug::PipeWithResidue, &["bytes of"]);
+}
