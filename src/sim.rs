@@ -154,7 +154,8 @@ impl Sim {
         self.notice_closed();
         self.happen();
         self.vain_turns = if self.events_so_far == before { self.vain_turns + 1 } else { 0 };
-        assert!(self.vain_turns < VAIN_TURNS_MAX, "the shard spins at {:?}", self.clock);
+        let spins = self.vain_turns >= VAIN_TURNS_MAX;
+        assert!(!spins, "the shard spins at {:?}: {:#?}", self.clock, self.unfinished());
     }
 
     /// Nothing is to be done before the next event, or `alarm`.

@@ -287,6 +287,11 @@ impl Flow {
     /// Bytes came from the source.
     fn received(&self) {
         self.vain_waits.set(0);
+        self.saw();
+    }
+
+    /// The source has sent bytes.
+    fn saw(&self) {
         match self.direction {
             Direction::Up if !self.conn.asked.is_set() => {
                 self.conn.asked.set(&self.conn.arrival, rt::now());

@@ -279,7 +279,7 @@ impl Sim {
         true
     }
 
-    fn unfinished(&self) -> Vec<String> {
+    pub(super) fn unfinished(&self) -> Vec<String> {
         let links = self.links.iter().zip(&self.peers).filter(|(link, _)| !link.closed);
         links.map(|(link, peer)| format!("{link:?} {peer:?}")).collect()
     }

@@ -76,7 +76,8 @@ fn pass_on(flow: &mut Flow) -> Step {
             if drained { Step::SourceEmpty } else { Step::Again }
         }
         Passed::SinkFull => {
-            flow.received();
+            // They were only looked at, so the wait before this was in vain.
+            flow.saw();
             Step::SinkFull
         }
         Passed::End => Step::SourceEnded,
