@@ -355,9 +355,9 @@ impl Ring {
         })
     }
 
-    /// Whether a receive has found the peer to be gone.
+    /// Whether a receive or a send has found the peer to be gone.
     pub(super) fn heard_reset(&self, handle: &Handle) -> bool {
-        self.slot(handle, |slot| matches!(slot.heard, Heard::Error(_)))
+        self.slot(handle, |slot| matches!(slot.heard, Heard::Error(_)) || slot.sending.failed())
     }
 
     /// Whether nothing waits to go into the kernel: a send of its own would be a call of its own

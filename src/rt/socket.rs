@@ -193,11 +193,15 @@ impl Socket {
 
     /// Whether the peer has reset the connection, seen without reading from it.
     pub fn was_reset(&self) -> bool {
-        let heard = match &*self.0 {
+        self.heard_reset() || sock::was_reset(self)
+    }
+
+    /// Whether a receive or a send has met a reset already, perhaps before its task could know.
+    pub fn heard_reset(&self) -> bool {
+        match &*self.0 {
             Registered::Ring(handle) => with_local(|local| local.ring().heard_reset(handle)),
             Registered::Epoll(_) => false,
-        };
-        heard || sock::was_reset(self)
+        }
     }
 
     /// Passes our FIN on.

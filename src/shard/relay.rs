@@ -194,11 +194,7 @@ impl Flow {
                         }
                         flow.conn.set_blocked(flow.direction, false);
                     }
-                    // Kernel: a reset that the other direction met by writing clears the socket's
-                    // error, and reading it then looks like a FIN.
-                    Step::SourceEnded if flow.reset_side() != Some(flow.direction.source()) => {
-                        return flow.pass_fin_on();
-                    }
+                    Step::SourceEnded if !flow.source_was_reset() => return flow.pass_fin_on(),
                     Step::SourceEnded | Step::SourceReset => {
                         return Box::pin(flow.pass_reset_on()).await;
                     }
@@ -260,6 +256,12 @@ impl Flow {
     /// Who reset the connection, if that ended it.
     fn reset_side(&self) -> Option<Side> {
         self.conn.ended().and_then(|end| end.reset_side())
+    }
+
+    /// Kernel: a reset that the other direction met by writing clears the socket's error, and
+    /// reading it then looks like a FIN. On the ring that direction may not have run since.
+    fn source_was_reset(&self) -> bool {
+        self.reset_side() == Some(self.direction.source()) || self.ends.source.heard_reset()
     }
 
     fn pass_fin_on(&self) {

@@ -3,12 +3,18 @@
 //! A slot is used again only when no operation names it any more, and each use has a birth of its
 //! own that goes into the operations' tags: a late completion never touches a later socket.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
+};
 
 use rustix::event::PollFlags;
 
 use super::buffers::Inbox;
-use crate::rt::{Chunk, tasks::Id, try_with_local};
+use crate::{
+    rt::{Chunk, tasks::Id, try_with_local},
+    sock,
+};
 
 /// A registered descriptor; the slot goes with it.
 #[derive(Debug)]
@@ -138,6 +144,14 @@ pub(in crate::rt) enum Taken {
     Ask,
 }
 
+impl Sending {
+    /// Whether the kernel said that nobody takes the bytes any more.
+    pub(super) fn failed(&self) -> bool {
+        let Sending::Over(_, result @ ..0) = self else { return false };
+        !sock::is_for_later(&io::Error::from_raw_os_error(-result))
+    }
+}
+
 /// A registered descriptor.
 pub(super) struct Slot {
     pub(super) birth: u32,
@@ -206,6 +220,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -214,6 +230,14 @@ mod tests {
             let tag = Tag { kind, birth: BIRTH_MASK, place: u32::MAX - 1 };
             assert_eq!(Tag::unpack(tag.pack()), tag);
         }
+    }
+
+    #[test]
+    fn a_send_has_failed_when_the_kernel_said_so_for_good() {
+        let over = |result| Sending::Over(Chunk::of_ring(0, 1), result);
+        let answers = [1, -Errno::AGAIN.raw_os_error(), -Errno::CONNRESET.raw_os_error()];
+        assert_eq!(answers.map(|result| over(result).failed()), [false, false, true]);
+        assert!(!Sending::On(Chunk::of_ring(0, 1)).failed());
     }
 
     #[test]
