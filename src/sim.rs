@@ -5,8 +5,6 @@
 //! both ask here. A simulated socket is named by a real descriptor that does nothing
 //! ([`stand_in`]), so that owning and closing it is as in the product. [`world`] is who connects.
 
-#![allow(missing_docs)]
-
 pub(crate) mod calls;
 mod link;
 mod peer;

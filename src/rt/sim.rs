@@ -218,9 +218,10 @@ impl Queues {
         };
         // A reason may be gone when the wait is over; but a dial is undecided until it is decided.
         let gone = chance(1) && sim::with(|sim| sim.is_decided(fd));
-        let over = gone || ready(fd).intersects(wanted | ends);
+        let there = ready(fd) & (wanted | ends);
+        let over = gone || !there.is_empty();
         let outcome = match over {
-            true => Ok(1),
+            true => Ok(usize::from((if gone { wanted } else { there }).bits())),
             false if armed.cancelled => Err(Errno::CANCELED),
             false => return true,
         };
