@@ -215,6 +215,8 @@ impl Ring {
         if slot.receive == Receive::On {
             self.cancel(slot, place, Kind::Receive);
             slot.receive = Receive::Stopping;
+            // What has piled up by the time it is read again would take many buffers at once.
+            slot.fat = true;
         }
     }
 

@@ -153,7 +153,8 @@ impl Socket {
             Taken::Reset => Received::Reset,
             Taken::Ask => {
                 let received = lease::receive(self);
-                let drained = matches!(received, Received::Bytes { drained: true, .. });
+                let drained =
+                    matches!(received, Received::Bytes { drained: true, .. } | Received::Nothing);
                 with_local(|local| local.ring().asked(handle, drained));
                 received
             }

@@ -17,6 +17,10 @@ const SUBMISSIONS: u32 = 1024;
 /// that overflows is kept by the kernel (`IORING_FEAT_NODROP`) until there is room.
 const COMPLETIONS: u32 = 8192;
 
+/// Operations that go in at once instead of at the end of the turn: the first ones of many need not
+/// wait for the last, and what sends cost is part of the turn that made them.
+const BATCH: usize = 64;
+
 const ENTER_GETEVENTS: u32 = 1;
 
 /// The number of our one group of buffers.
@@ -83,7 +87,8 @@ impl Kernel {
         Ok(Kernel { ring, alarm: Box::default() })
     }
 
-    /// Queues an operation; the kernel sees it with the next [`Kernel::enter`].
+    /// Queues an operation. The kernel sees it with the next [`Kernel::enter`], or when there are
+    /// [`BATCH`] of them.
     pub(in crate::rt) fn push(&mut self, op: Op, tag: u64) {
         if let Op::Alarm(after) = op {
             *self.alarm = types::Timespec::from(after);
@@ -92,11 +97,14 @@ impl Kernel {
         loop {
             // SAFETY: what the entry points to lives until the kernel has taken it: the bytes of a
             // send belong to its slot until it completes, the alarm to `self`.
-            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            let pushed = unsafe { self.ring.submission().push(&entry) }.is_ok();
+            if !pushed || self.queued() >= BATCH {
+                // What the kernel cannot take now, for want of memory, stays in the queue.
+                let _ = self.ring.submit();
+            }
+            if pushed {
                 return;
             }
-            // Busy or short of memory: room comes with the completions that are taken then.
-            let _ = self.ring.submit();
         }
     }
 

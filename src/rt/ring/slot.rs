@@ -160,9 +160,9 @@ pub(super) struct Slot {
     /// True exactly when its last handle is gone.
     pub(super) orphan: bool,
     pub(super) receive: Receive,
-    /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer,
-    /// and nothing since has said that the stream is thinner. Many bytes at a time are cheaper in
-    /// buffers of our own, which are larger, and one sender cannot take those of all.
+    /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer or
+    /// was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
+    /// cheaper in buffers of our own, which are larger, and one sender cannot take those of all.
     pub(super) fat: bool,
     pub(super) poll_in: Wait,
     pub(super) poll_out: Wait,
