@@ -7,12 +7,12 @@
 pub(super) mod buffers;
 pub(super) mod kernel;
 mod slot;
+mod waits;
 
 use std::{
     cell::{Cell, RefCell},
     io,
     os::fd::{AsRawFd, OwnedFd},
-    task::{Context, Poll},
     time::Instant,
 };
 
@@ -31,9 +31,10 @@ use self::{
 // The real one, or a simulated one.
 #[cfg(test)]
 use super::sim::Kernel;
-use super::{Chunk, Local, Meters, Sent, tasks::Id};
+use super::{Chunk, Local, Meters};
 #[cfg(test)]
 use crate::sim::{Bug, planted};
+use crate::sock;
 
 /// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
 /// what has come must not take everybody's buffers.
@@ -126,7 +127,22 @@ impl Ring {
 
     fn cancel(&self, slot: &Slot, place: u32, kind: Kind) {
         let what = Tag { kind, birth: slot.birth, place };
-        self.kernel.borrow_mut().push(Op::Cancel(what.pack()), Tag::ASIDE.pack());
+        let tag = match kind {
+            Kind::Receive => Tag { kind: Kind::Cancel, ..what },
+            // A poll that cannot be cancelled is about to complete.
+            _ => Tag::ASIDE,
+        };
+        self.kernel.borrow_mut().push(Op::Cancel(what.pack()), tag.pack());
+    }
+
+    /// Kernel: a receive at work in the moment of its cancel is not found, or said to be running,
+    /// and goes on (`io_poll_cancel`, io_uring/poll.c). One that had ended has said so before.
+    fn cancelled(&self, tag: Tag, result: i32) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(tag.place as usize).filter(|slot| slot.birth == tag.birth);
+        if let Some(slot) = slot.filter(|slot| result < 0 && slot.receive == Receive::Stopping) {
+            self.cancel(slot, tag.place, Kind::Receive);
+        }
     }
 
     /// Brings a completion to its slot.
@@ -135,6 +151,7 @@ impl Ring {
         match tag.kind {
             Kind::Aside => return,
             Kind::Alarm => return self.alarm.set(None),
+            Kind::Cancel => return self.cancelled(tag, done.result),
             _ => {}
         }
         if let Some(buffer) = done.buffer {
@@ -170,7 +187,7 @@ impl Ring {
                 }
                 slot.wake_writer();
             }
-            Kind::Alarm | Kind::Aside => {}
+            Kind::Alarm | Kind::Cancel | Kind::Aside => {}
         }
         if slot.orphan && slot.in_kernel == 0 {
             slots.remove(tag.place as usize);
@@ -197,17 +214,23 @@ impl Ring {
                 buffer.into_iter().for_each(|buffer| self.buffers.give_back(buffer));
                 match result {
                     0 => slot.heard = Heard::Fin,
-                    // Our own doing: no buffer was left, or the receive was stopped.
-                    _ if result == -Errno::NOBUFS.raw_os_error() => {
-                        self.meters.ring_buffers_dry.add(1)
-                    }
-                    _ if result == -Errno::CANCELED.raw_os_error() => {}
-                    error @ ..0 => slot.heard = Heard::Error(-error),
+                    ..0 => self.failed(slot, Errno::from_raw_os_error(-result)),
                     _ => {}
                 }
             }
         }
         slot.wake_reader();
+    }
+
+    /// A receive has ended with an error, which may be no fault of the peer.
+    fn failed(&self, slot: &mut Slot, error: Errno) {
+        match error {
+            Errno::CANCELED => {}
+            Errno::NOBUFS => self.meters.ring_buffers_dry.add(1),
+            // The next look at the socket itself says more.
+            _ if error == Errno::INTR || sock::is_for_later(&error.into()) => slot.fat = true,
+            _ => slot.heard = Heard::Error(error.raw_os_error()),
+        }
     }
 
     /// Asks the kernel to end a receive; what it has taken from the socket by then still comes.
@@ -240,81 +263,14 @@ impl Ring {
             drop(slots);
             return drop(gone);
         }
-        for kind in slot.endless() {
-            self.cancel(slot, place, kind);
+        self.stop(slot, place);
+        for poll in slot.polls() {
+            self.cancel(slot, place, poll);
         }
     }
 
     fn slot<T>(&self, handle: &Handle, look: impl FnOnce(&mut Slot) -> T) -> T {
         look(&mut self.slots.borrow_mut()[handle.place as usize])
-    }
-
-    /// Waits until a receive has something to say; starts one where none goes on.
-    pub(super) fn poll_arrival(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
-        self.slot(handle, |slot| {
-            if !slot.inbox.is_empty() || slot.heard != Heard::Nothing {
-                return Poll::Ready(());
-            }
-            if slot.receive == Receive::Off {
-                if slot.fat || slot.poll_in != Wait::Off || self.buffers.free() == 0 {
-                    return self.poll_readable(slot, handle, cx);
-                }
-                self.push(slot, handle.place, Kind::Receive, Op::Receive(handle.fd));
-                slot.receive = Receive::On;
-            }
-            slot.reader = Some(Id::of(cx));
-            Poll::Pending
-        })
-    }
-
-    /// Waits until reading would not block, or until a receive that goes on has been stopped.
-    pub(super) fn poll_ready_to_read(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
-        self.slot(handle, |slot| {
-            if !slot.inbox.is_empty() || slot.heard != Heard::Nothing {
-                return Poll::Ready(());
-            }
-            if slot.receive == Receive::Off {
-                return self.poll_readable(slot, handle, cx);
-            }
-            self.stop(slot, handle.place);
-            slot.reader = Some(Id::of(cx));
-            Poll::Pending
-        })
-    }
-
-    fn poll_readable(&self, slot: &mut Slot, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
-        match slot.poll_in {
-            Wait::Over => {
-                slot.poll_in = Wait::Off;
-                return Poll::Ready(());
-            }
-            Wait::Off => {
-                self.push(slot, handle.place, Kind::PollIn, Op::PollIn(handle.fd));
-                slot.poll_in = Wait::On;
-            }
-            Wait::On => {}
-        }
-        slot.reader = Some(Id::of(cx));
-        Poll::Pending
-    }
-
-    /// Waits until writing would not block.
-    pub(super) fn poll_ready_to_write(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
-        self.slot(handle, |slot| {
-            match slot.poll_out {
-                Wait::Over => {
-                    slot.poll_out = Wait::Off;
-                    return Poll::Ready(());
-                }
-                Wait::Off => {
-                    self.push(slot, handle.place, Kind::PollOut, Op::PollOut(handle.fd));
-                    slot.poll_out = Wait::On;
-                }
-                Wait::On => {}
-            }
-            slot.writer = Some(Id::of(cx));
-            Poll::Pending
-        })
     }
 
     /// Whether the last wait for writing found nothing wrong: a connect has succeeded then.
@@ -378,18 +334,5 @@ impl Ring {
             slot.sending = Sending::On(chunk);
             self.push(slot, handle.place, Kind::Send, op);
         });
-    }
-
-    /// What became of a send.
-    pub(super) fn poll_sent(&self, handle: &Handle, cx: &Context<'_>) -> Poll<Sent> {
-        let over = self.slot(handle, |slot| match std::mem::take(&mut slot.sending) {
-            Sending::Over(chunk, result) => Some((chunk, result)),
-            pending => {
-                slot.sending = pending;
-                slot.writer = Some(Id::of(cx));
-                None
-            }
-        });
-        over.map_or(Poll::Pending, |(chunk, result)| Poll::Ready(Sent::by_ring(chunk, result)))
     }
 }

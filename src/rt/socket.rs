@@ -117,7 +117,14 @@ impl Socket {
         let mut deadline = super::sleep(limit);
         let mut wait = pin!(async {
             match &*self.0 {
-                Registered::Ring(_) => self.writable().await,
+                Registered::Ring(handle) => loop {
+                    self.writable().await;
+                    // A poll may end for want of memory too, and says nothing then.
+                    let clean = with_local(|local| local.ring().is_clean(handle));
+                    if clean || sock::is_decided(self) {
+                        break;
+                    }
+                },
                 Registered::Epoll(stream) => stream.decided().await,
             }
         });

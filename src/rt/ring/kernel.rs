@@ -2,10 +2,10 @@
 //!
 //! The one place that speaks the language of the `io-uring` crate.
 
-use std::{io, os::fd::RawFd, time::Duration};
+use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use rustix::{event::PollFlags, net::SendFlags};
+use rustix::{event::PollFlags, io::Errno, net::SendFlags};
 
 use super::buffers::Buffers;
 
@@ -26,8 +26,8 @@ const ENTER_GETEVENTS: u32 = 1;
 /// The number of our one group of buffers.
 const GROUP: u16 = 0;
 
-/// What the kernel is asked to do. No operation but a receive or a poll outlives the
-/// submission it went in with, so nothing of ours is lent to the kernel across a wait.
+/// What the kernel is asked to do. Only receives, polls and alarms outlive the call that they went
+/// in with, so no bytes of ours are lent to the kernel across a wait.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::rt) enum Op {
     /// Receive again and again, each time into a buffer of the shared ring.
@@ -66,6 +66,8 @@ pub(in crate::rt) struct Kernel {
     ring: IoUring,
     /// Read by the kernel when the alarm is submitted.
     alarm: Box<types::Timespec>,
+    /// What found no place in the queue, oldest first.
+    spilled: VecDeque<squeue::Entry>,
 }
 
 /// With SINGLE_ISSUER and DEFER_TASKRUN the kernel does the work of a completion when we ask for
@@ -84,7 +86,10 @@ impl Kernel {
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)?;
         }
-        Ok(Kernel { ring, alarm: Box::default() })
+        let kernel = Kernel { ring, alarm: Box::default(), spilled: VecDeque::new() };
+        // A profile of system calls may allow a ring and not its use.
+        kernel.ring.submit()?;
+        Ok(kernel)
     }
 
     /// Queues an operation. The kernel sees it with the next [`Kernel::enter`], or when there are
@@ -93,18 +98,23 @@ impl Kernel {
         if let Op::Alarm(after) = op {
             *self.alarm = types::Timespec::from(after);
         }
-        let entry = self.entry(op).user_data(tag);
-        loop {
+        self.spilled.push_back(self.entry(op).user_data(tag));
+        self.fill();
+        if self.queued() >= BATCH {
+            // What the kernel cannot take now, for want of memory, stays in the queue.
+            let _ = self.ring.submit();
+        }
+    }
+
+    /// Puts into the queue what there is room for.
+    fn fill(&mut self) {
+        while let Some(entry) = self.spilled.front() {
             // SAFETY: what the entry points to lives until the kernel has taken it: the bytes of a
             // send belong to its slot until it completes, the alarm to `self`.
-            let pushed = unsafe { self.ring.submission().push(&entry) }.is_ok();
-            if !pushed || self.queued() >= BATCH {
-                // What the kernel cannot take now, for want of memory, stays in the queue.
-                let _ = self.ring.submit();
-            }
-            if pushed {
+            if unsafe { self.ring.submission().push(entry) }.is_err() {
                 return;
             }
+            self.spilled.pop_front();
         }
     }
 
@@ -124,18 +134,21 @@ impl Kernel {
 
     /// Operations that the kernel has not seen yet.
     pub(in crate::rt) fn queued(&mut self) -> usize {
-        self.ring.submission().len()
+        self.ring.submission().len() + self.spilled.len()
     }
 
     /// Submits what is queued, and waits for a completion if `wait`.
     pub(in crate::rt) fn enter(&mut self, wait: bool) {
-        let queued = self.queued() as u32;
-        // An error is a signal, or a kernel that wants its completions taken first; either way the
-        // next turn submits what is left.
+        self.fill();
+        let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing to be valid.
-        let _ = unsafe {
+        let entered = unsafe {
             self.ring.submitter().enter::<u8>(queued, u32::from(wait), ENTER_GETEVENTS, None)
         };
+        // Else a signal, or no memory for an operation: the next turn submits what is left.
+        if entered.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::BADR)) {
+            tracing::error!("the kernel had no memory for a completion: a connection may hang");
+        }
     }
 
     /// Takes all completions; true if some had to wait for room in the queue.
@@ -161,12 +174,12 @@ mod tests {
 
     #[test]
     fn completions_beyond_the_queue_are_told_and_come_later() {
-        const ASKED: u64 = 100;
-        let ring = match build(16, 32) {
+        const ASKED: u64 = 200;
+        let ring = match build(64, 64) {
             Ok(ring) => ring,
             Err(refusal) => return eprintln!("NOT TESTED with io_uring: {refusal}"),
         };
-        let mut kernel = Kernel { ring, alarm: Box::default() };
+        let mut kernel = Kernel { ring, alarm: Box::default(), spilled: VecDeque::new() };
         let ready = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         for tag in 0..ASKED {
             kernel.push(Op::PollOut(ready.as_raw_fd()), tag);

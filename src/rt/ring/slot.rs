@@ -45,13 +45,22 @@ pub(super) enum Kind {
     Send,
     /// A deadline of ours has come; of no slot.
     Alarm,
-    /// Nobody waits for it: a cancel.
+    /// The receive of a slot is to end.
+    Cancel,
+    /// Nobody waits for it: the cancel of a poll.
     Aside,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Receive, Kind::PollIn, Kind::PollOut, Kind::Send, Kind::Alarm, Kind::Aside];
+    const ALL: [Kind; 7] = [
+        Kind::Receive,
+        Kind::PollIn,
+        Kind::PollOut,
+        Kind::Send,
+        Kind::Alarm,
+        Kind::Cancel,
+        Kind::Aside,
+    ];
 }
 
 /// Bits of a birth that fit into a tag.
@@ -206,15 +215,11 @@ impl Slot {
         self.writer.take().into_iter().for_each(Id::wake);
     }
 
-    /// What goes on in the kernel until somebody ends it.
-    pub(super) fn endless(&self) -> impl Iterator<Item = Kind> {
-        [
-            (self.receive == Receive::On, Kind::Receive),
-            (self.poll_in == Wait::On, Kind::PollIn),
-            (self.poll_out == Wait::On, Kind::PollOut),
-        ]
-        .into_iter()
-        .filter_map(|(goes_on, kind)| goes_on.then_some(kind))
+    /// Waits that go on in the kernel until somebody ends them.
+    pub(super) fn polls(&self) -> impl Iterator<Item = Kind> {
+        [(self.poll_in == Wait::On, Kind::PollIn), (self.poll_out == Wait::On, Kind::PollOut)]
+            .into_iter()
+            .filter_map(|(goes_on, kind)| goes_on.then_some(kind))
     }
 }
 
