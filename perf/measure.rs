@@ -69,7 +69,7 @@ struct Args {
     /// Write a report and its charts into this folder
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
-    /// Not twice as many rounds where a limit lies within the quartiles
+    /// Not twice as many rounds where a limit lies within the quartiles or good rounds are too few
     #[arg(long)]
     once: bool,
     /// Print the cases and end
@@ -166,17 +166,18 @@ fn compare(
     };
     let names = installed.iter().filter(takes_part);
     let rows = names.map(|name| Row { name: name.clone(), rounds: Vec::new() }).collect();
-    let (notes, void) = (Vec::new(), Vec::new());
-    let mut outcome = Outcome { case: case.clone(), rows, notes, void };
+    let rounds = case.rounds(args.rounds as usize);
+    let (enough, notes, void) = (rounds.min(figure::ENOUGH), Vec::new(), Vec::new());
+    let mut outcome = Outcome { case: case.clone(), rows, enough, notes, void };
     let mut lab = Lab { place, seconds: args.seconds, stop: &STOP, rate: None };
     if case.work == Work::Latency {
         lab.rate = Some(half_of_the_slowest(&lab, &mut outcome)?);
     }
-    let rounds = case.rounds(args.rounds as usize);
     run_rounds(&lab, &mut outcome, 0..rounds)?;
-    let open = outcome.verdicts().iter().any(|verdict| verdict.standing() == Standing::Open);
-    if open && !args.once {
-        outcome.notes.push("a limit lay within the quartiles: twice the rounds".to_owned());
+    let open = |standing| matches!(standing, Standing::Open | Standing::TooFew(1..));
+    if outcome.verdicts().iter().any(|verdict| open(verdict.standing)) && !args.once {
+        let why = "a limit lay within the quartiles, or rounds were void: twice the rounds";
+        outcome.notes.push(why.to_owned());
         run_rounds(&lab, &mut outcome, rounds..2 * rounds)?;
     }
     Ok(outcome)
@@ -209,8 +210,7 @@ fn run_rounds(
 /// The rate of the latency case: what the slowest peer can do, halved; without peers, the slowest
 /// of all.
 fn half_of_the_slowest(lab: &Lab, outcome: &mut Outcome) -> Result<f64, String> {
-    let is_peer = |row: &&Row| !row.is_ours() && !row.is_floor();
-    let mut rows: Vec<&Row> = outcome.rows.iter().filter(is_peer).collect();
+    let mut rows: Vec<&Row> = outcome.rows.iter().filter(|row| row.is_peer()).collect();
     if rows.is_empty() {
         rows = outcome.rows.iter().collect();
     }

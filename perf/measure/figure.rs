@@ -13,6 +13,8 @@ pub struct Row {
 pub struct Outcome {
     pub case: Case,
     pub rows: Vec<Row>,
+    /// Good rounds that a verdict needs.
+    pub enough: usize,
     /// What has to be said about it.
     pub notes: Vec<String>,
     /// Why runs were void.
@@ -28,7 +30,11 @@ pub struct Verdict {
     /// Whom it is to, where it is to somebody.
     pub against: Option<String>,
     pub name: String,
-    pub ratio: Quartiles,
+    /// Of the good rounds, where there are any.
+    pub ratio: Option<Quartiles>,
+    pub standing: Standing,
+    /// Rounds of its own that were void.
+    pub void: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +43,14 @@ pub enum Standing {
     /// The quartiles lie on both sides of the limit.
     Open,
     Broken,
+    /// With so many good rounds nothing follows.
+    TooFew(usize),
+    /// Who would be needed took no part.
+    Missing(&'static str),
 }
+
+/// Good rounds that are enough for any verdict; where fewer are asked for, all of them are needed.
+pub const ENOUGH: usize = 9;
 
 impl Row {
     pub fn is_floor(&self) -> bool {
@@ -55,10 +68,27 @@ impl Row {
 
     /// The ratios of each round in which both are good.
     pub fn ratio(&self, to: &Row, figure: usize) -> Option<Quartiles> {
+        quartiles(self.ratios(to, figure))
+    }
+
+    fn ratios(&self, to: &Row, figure: usize) -> impl Iterator<Item = f64> {
         let pairs = self.rounds.iter().zip(&to.rounds);
-        let ratios = pairs
-            .filter_map(|(mine, theirs)| Some(mine.as_ref()?[figure] / theirs.as_ref()?[figure]));
-        quartiles(ratios)
+        pairs.filter_map(move |(mine, theirs)| {
+            Some(mine.as_ref()?[figure] / theirs.as_ref()?[figure])
+        })
+    }
+
+    pub fn good(&self) -> usize {
+        self.rounds.iter().flatten().count()
+    }
+
+    /// True exactly when so many rounds are void that the others are luck.
+    pub fn is_mostly_void(&self) -> bool {
+        self.good() * 2 <= self.rounds.len()
+    }
+
+    pub fn is_peer(&self) -> bool {
+        !self.is_floor() && !self.is_ours()
     }
 }
 
@@ -67,13 +97,13 @@ impl Outcome {
         self.row(self.case.floor())
     }
 
-    /// The peer with the lowest median of a figure.
+    /// The peer with the lowest median of a figure, of those that mostly work.
     pub fn best_peer(&self, figure: usize) -> Option<&Row> {
         self.best(figure, |_| true)
     }
 
     fn best(&self, figure: usize, among: impl Fn(&str) -> bool) -> Option<&Row> {
-        let peers = self.rows.iter().filter(|row| !row.is_floor() && !row.is_ours());
+        let peers = self.rows.iter().filter(|row| row.is_peer() && !row.is_mostly_void());
         let medians = peers
             .filter(|row| among(&row.name))
             .filter_map(|row| Some((row, row.quartiles(figure)?[1])));
@@ -84,41 +114,70 @@ impl Outcome {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// How ours stand to what is promised, as far as everybody needed took part.
+    /// How ours stand to what is promised; what cannot be told is in it too.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for limit in self.case.limits() {
-            let against = match limit.to {
-                To::Floor => self.floor(),
-                To::BestPeer => self.best_peer(limit.figure),
-                To::BestDefault => self.best(limit.figure, |name| !name.ends_with("-best")),
-                To::Named(name) => self.row(name),
-                To::Itself => None,
-            };
-            if against.is_none() && limit.to != To::Itself {
-                continue;
-            }
-            for row in self.rows.iter().filter(|row| row.name.starts_with(limit.whose)) {
-                let ratio = match against {
-                    Some(against) => row.ratio(against, limit.figure),
-                    None => row.quartiles(limit.figure),
-                };
-                let against = against.map(|row| row.name.clone());
-                let name = row.name.clone();
-                verdicts.extend(ratio.map(|ratio| Verdict { limit, against, name, ratio }));
+            let ours = self.rows.iter().filter(|row| row.name.starts_with(limit.whose));
+            let before = verdicts.len();
+            verdicts.extend(ours.map(|row| self.verdict(limit, row)));
+            if verdicts.len() == before {
+                verdicts.push(Verdict {
+                    limit,
+                    against: self.reference(limit).ok().flatten().map(|row| row.name.clone()),
+                    name: limit.whose.to_owned(),
+                    ratio: None,
+                    standing: Standing::Missing(limit.whose),
+                    void: 0,
+                });
             }
         }
         verdicts
     }
+
+    fn verdict(&self, limit: Limit, row: &Row) -> Verdict {
+        let reference = self.reference(limit);
+        let values: Vec<f64> = match reference {
+            Ok(Some(against)) => row.ratios(against, limit.figure).collect(),
+            Ok(None) => row.rounds.iter().flatten().map(|figures| figures[limit.figure]).collect(),
+            Err(_) => Vec::new(),
+        };
+        let (good, ratio) = (values.len(), quartiles(values.into_iter()));
+        let standing = match (reference, ratio) {
+            (Err(missing), _) => Standing::Missing(missing),
+            (Ok(_), Some(ratio)) if good >= self.enough => standing(ratio, limit.at_most),
+            _ => Standing::TooFew(good),
+        };
+        Verdict {
+            limit,
+            against: reference.ok().flatten().map(|row| row.name.clone()),
+            name: row.name.clone(),
+            ratio,
+            standing,
+            void: row.rounds.len() - row.good(),
+        }
+    }
+
+    /// Whom a limit is to, where it is to somebody; an error is who is missing.
+    fn reference(&self, limit: Limit) -> Result<Option<&Row>, &'static str> {
+        let (row, missing) = match limit.to {
+            To::Itself => return Ok(None),
+            To::Floor => (self.floor(), self.case.floor()),
+            To::BestPeer => (self.best_peer(limit.figure), "a peer"),
+            To::BestDefault => {
+                (self.best(limit.figure, |name| !name.ends_with("-best")), "a peer at its defaults")
+            }
+            To::Named(name) => (self.row(name), name),
+        };
+        row.map(Some).ok_or(missing)
+    }
 }
 
-impl Verdict {
-    pub fn standing(&self) -> Standing {
-        match self.ratio {
-            [_, _, q3] if q3 <= self.limit.at_most => Standing::Holds,
-            [q1, _, _] if q1 > self.limit.at_most => Standing::Broken,
-            _ => Standing::Open,
-        }
+fn standing([q1, _, q3]: Quartiles, at_most: f64) -> Standing {
+    match at_most {
+        limit if q3 <= limit => Standing::Holds,
+        limit if q1 > limit => Standing::Broken,
+        _ => Standing::Open,
     }
 }
 
@@ -155,8 +214,9 @@ pub mod tests {
             name: (*name).to_owned(),
             rounds: values.iter().map(|value| value.is_finite().then(|| vec![*value])).collect(),
         });
-        let (case, rows) = (Case::parse(case).unwrap(), rows.collect());
-        Outcome { case, rows, notes: Vec::new(), void: Vec::new() }
+        let (case, rows) = (Case::parse(case).unwrap(), rows.collect::<Vec<_>>());
+        let enough = rows.iter().map(|row| row.rounds.len()).max().unwrap();
+        Outcome { case, rows, enough, notes: Vec::new(), void: Vec::new() }
     }
 
     #[test]
@@ -194,7 +254,39 @@ pub mod tests {
         let verdicts = rows.verdicts();
         let against: Vec<_> = verdicts.iter().map(|v| v.against.as_deref().unwrap()).collect();
         assert_eq!(against, ["floor-splice", "haproxy-best", "nginx"]);
-        assert!(verdicts.iter().all(|verdict| verdict.standing() == Standing::Holds));
+        assert!(verdicts.iter().all(|verdict| verdict.standing == Standing::Holds));
+    }
+
+    #[test]
+    fn little_data_decides_nothing_and_says_so() {
+        const VOID: f64 = f64::NAN;
+        let rows = outcome(
+            "messages-64",
+            &[
+                ("floor-copy", &[1.0, 1.0, VOID]),
+                ("ringway-epoll", &[0.9, 0.9, 0.9]),
+                ("ringway-io_uring", &[VOID, VOID, 0.9]),
+                ("haproxy", &[2.0, 2.0, 2.0]),
+                ("envoy", &[VOID, VOID, 0.1]),
+            ],
+        );
+        let told = rows.verdicts();
+        let standings: Vec<_> = told.iter().map(|v| (v.standing, v.void)).collect();
+        let few = |good, void| (Standing::TooFew(good), void);
+        assert_eq!(standings, [few(2, 0), few(0, 2), (Standing::Holds, 0), few(1, 2)]);
+        // One lucky round makes nobody the best.
+        assert_eq!(told[2].against.as_deref(), Some("haproxy"));
+    }
+
+    #[test]
+    fn whoever_is_missing_is_named() {
+        let missing = |rows| {
+            let told = outcome("bulk-8", rows).verdicts().into_iter();
+            told.map(|verdict| verdict.standing).collect::<Vec<_>>()
+        };
+        let names = ["floor-splice", "haproxy-best", "a peer at its defaults"];
+        assert_eq!(missing(&[("ringway-epoll", &[1.0])]), names.map(Standing::Missing));
+        assert_eq!(missing(&[("haproxy", &[1.0])]), ["ringway"; 3].map(Standing::Missing));
     }
 
     #[test]
@@ -206,7 +298,7 @@ pub mod tests {
         ] {
             let rows = outcome("idle", &[("ringway-io_uring", &values), ("nginx", &[9.0; 3])]);
             let [verdict] = &rows.verdicts()[..] else { panic!("not one limit") };
-            assert_eq!((verdict.standing(), &verdict.against), (standing, &None), "{values:?}");
+            assert_eq!((verdict.standing, &verdict.against), (standing, &None), "{values:?}");
         }
         assert!(is_tie([0.9, 1.1, 1.2]) && is_tie([0.8, 0.9, 1.0]));
         assert!(!is_tie([1.01, 1.1, 1.2]) && !is_tie([0.7, 0.8, 0.99]));

@@ -18,7 +18,9 @@ pub fn head(name: &str, facts: &Facts) -> String {
          warm-up and\nthe end, so neither making the connections nor closing them is in them. CPU \
          time is that of all\nthreads of the proxy. Medians and quartiles are over interleaved \
          rounds; a ratio is taken round by\nround, and is a tie where its quartiles lie on both \
-         sides of 1. The best peer is the one with the\nlowest median, among all its settings.\n\n",
+         sides of 1. The best peer is the one with the\nlowest median, among all settings \
+         with more good rounds than void ones. A verdict needs 9 good\nrounds of both, or all \
+         where fewer are run.\n\n",
     );
     text
 }
@@ -39,6 +41,11 @@ pub fn case(outcome: &Outcome, charts: Option<&dyn Fn(usize) -> String>) -> Stri
     if !verdicts.is_empty() {
         text.push_str("\nWhat is promised:\n\n");
         verdicts.iter().for_each(|verdict| _ = writeln!(text, "* {}", sentence(outcome, verdict)));
+    }
+    let left_out = outcome.rows.iter().filter(|row| row.is_peer() && row.is_mostly_void());
+    for row in left_out {
+        let (name, good, all) = (&row.name, row.good(), row.rounds.len());
+        _ = writeln!(text, "\nNot taken for the best peer: {name}, {good} good rounds of {all}.");
     }
     if !outcome.void.is_empty() {
         _ = writeln!(text, "\nVoid runs, left out of all figures:\n");
@@ -108,24 +115,38 @@ fn ratio_words(ratio: Quartiles) -> String {
 fn sentence(outcome: &Outcome, verdict: &Verdict) -> String {
     let limit = verdict.limit;
     let kind = outcome.case.figures()[limit.figure];
-    let [q1, median, q3] = verdict.ratio;
     let (name, at_most) = (&verdict.name, limit.at_most);
     let promised = match (&verdict.against, limit.to) {
         (Some(against), To::BestPeer) => format!("{at_most} x the best peer ({against})"),
         (Some(against), To::BestDefault) => format!("{at_most} x the best default ({against})"),
         (Some(against), _) => format!("{at_most} x {against}"),
-        (None, _) => format!("{at_most} {}", kind.unit),
+        (None, To::Itself) => format!("{at_most} {}", kind.unit),
+        (None, To::Floor) => format!("{at_most} x {}", outcome.case.floor()),
+        (None, To::Named(named)) => format!("{at_most} x {named}"),
+        (None, To::BestPeer) => format!("{at_most} x the best peer"),
+        (None, To::BestDefault) => format!("{at_most} x the best default"),
     };
-    let is = match limit.to {
-        To::Itself => format!("{} ({}-{})", number(median), number(q1), number(q3)),
-        _ => format!("{median:.3} ({q1:.3}-{q3:.3})"),
+    let is = match (verdict.ratio, limit.to) {
+        (None, _) => String::new(),
+        (Some([q1, median, q3]), To::Itself) => {
+            format!("{} ({}-{}), ", number(median), number(q1), number(q3))
+        }
+        (Some([q1, median, q3]), _) => format!("{median:.3} ({q1:.3}-{q3:.3}), "),
     };
-    let standing = match verdict.standing() {
-        Standing::Holds => "holds",
-        Standing::Open => "a tie with the limit",
-        Standing::Broken => "does not hold",
+    let standing = match verdict.standing {
+        Standing::Holds => "holds".to_owned(),
+        Standing::Open => "a tie with the limit".to_owned(),
+        Standing::Broken => "does not hold".to_owned(),
+        Standing::TooFew(good) => {
+            format!("not decided: {good} good rounds, {} are needed", outcome.enough)
+        }
+        Standing::Missing(who) => format!("not compared: {who} is missing"),
     };
-    format!("{name}, {}, at most {promised}: {is}, {standing}", kind.name)
+    let void = match verdict.void {
+        0 => String::new(),
+        void => format!(" ({void} rounds of its own void)"),
+    };
+    format!("{name}, {}, at most {promised}: {is}{standing}{void}", kind.name)
 }
 
 /// The settings of all contenders, each with one backend.
@@ -182,6 +203,19 @@ mod tests {
         outcome.void.push("round 2: envoy: 3 operations failed".to_owned());
         let told = case(&outcome, Some(&|_| "folder/messages-1000.svg".to_owned()));
         assert_eq!(told, include_str!("report/messages.md"), "now it is\n{told}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_as_such() {
+        let void = f64::NAN;
+        let told =
+            case(&outcome("connect-32", &[("ringway-epoll", &[void]), ("nginx", &[7.0])]), None);
+        for line in [
+            "at most 1.1 x floor-copy: not compared: floor-copy is missing (1 rounds of its own void)",
+            "the best peer (nginx): not decided: 0 good rounds, 1 are needed (1 rounds of its own void)",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
     }
 
     #[test]
