@@ -44,7 +44,7 @@ use ringway::{bench, child};
 
 use crate::case::{Case, Work};
 
-/// Set by a signal: finish nothing, clean up.
+/// Set by a signal: begin nothing more, tell what there is, clean up.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Measure relays, interleaved.
@@ -128,13 +128,33 @@ fn measure(args: &Args) -> Result<(), String> {
         },
     ));
     let report = args.report.as_deref().map(Report::open).transpose()?;
+    let outcomes = outcomes(args, &place, &installed);
+    let stopped = STOP.load(Ordering::Relaxed);
+    if stopped {
+        facts.push(("stopped", "by a signal: cases and rounds are missing".to_owned()));
+    }
+    // Where nothing was measured, what was made for the report goes with its guard.
+    if let Some(report) = report.filter(|_| !outcomes.is_empty()) {
+        report.write(&facts, &installed, &outcomes)?;
+    }
+    if stopped { Err("stopped by a signal".to_owned()) } else { Ok(()) }
+}
+
+/// All cases, or what a signal leaves of them.
+fn outcomes(args: &Args, place: &Place, installed: &[String]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for case in &args.cases {
-        let outcome = compare(args, case, &place, &installed)?;
-        println!("{}", report::case(&outcome, None));
-        outcomes.push(outcome);
+        let outcome = compare(args, case, place, installed);
+        let stopped = STOP.load(Ordering::Relaxed);
+        if !stopped || outcome.rows.iter().any(|row| row.good() > 0) {
+            println!("{}", report::case(&outcome, None));
+            outcomes.push(outcome);
+        }
+        if stopped {
+            break;
+        }
     }
-    report.map_or(Ok(()), |report| report.write(&facts, &installed, &outcomes))
+    outcomes
 }
 
 /// Who can take part: all who were named have to start, of the others those that do.
@@ -153,12 +173,8 @@ fn installed(args: &Args, place: &Place) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn compare(
-    args: &Args,
-    case: &Case,
-    place: &Place,
-    installed: &[String],
-) -> Result<Outcome, String> {
+/// What can be said of a case. An error of ours voids it and not the cases after it.
+fn compare(args: &Args, case: &Case, place: &Place, installed: &[String]) -> Outcome {
     // Whoever was named takes part wherever possible.
     let takes_part = |name: &&String| match args.contenders.is_empty() {
         true => case.wants(name),
@@ -171,29 +187,35 @@ fn compare(
     let mut outcome = Outcome { case: case.clone(), rows, enough, notes, void };
     let mut lab = Lab { place, seconds: args.seconds, stop: &STOP, rate: None };
     if case.work == Work::Latency {
-        lab.rate = Some(half_of_the_slowest(&lab, &mut outcome)?);
+        match half_of_the_slowest(&lab, &mut outcome) {
+            Ok(rate) => lab.rate = Some(rate),
+            Err(why) => {
+                let why = format!("all: no rate to send at: {why}");
+                eprintln!("{}: void: {why}", outcome.case.name);
+                outcome.void.push(why);
+                return outcome;
+            }
+        }
     }
-    run_rounds(&lab, &mut outcome, 0..rounds)?;
+    run_rounds(&lab, &mut outcome, 0..rounds);
     let open = |standing| matches!(standing, Standing::Open | Standing::TooFew(1..));
-    if outcome.verdicts().iter().any(|verdict| open(verdict.standing)) && !args.once {
+    let again = !args.once && !STOP.load(Ordering::Relaxed);
+    if again && outcome.verdicts().iter().any(|verdict| open(verdict.standing)) {
         let why = "a limit lay within the quartiles, or rounds were void: twice the rounds";
         outcome.notes.push(why.to_owned());
-        run_rounds(&lab, &mut outcome, rounds..2 * rounds)?;
+        run_rounds(&lab, &mut outcome, rounds..2 * rounds);
     }
-    Ok(outcome)
+    outcome
 }
 
-fn run_rounds(
-    lab: &Lab,
-    outcome: &mut Outcome,
-    rounds: std::ops::Range<usize>,
-) -> Result<(), String> {
+/// Ends early when a signal says so; of a run that it cut there is nothing.
+fn run_rounds(lab: &Lab, outcome: &mut Outcome, rounds: std::ops::Range<usize>) {
     for round in rounds {
         for at in figure::order(round, outcome.rows.len()) {
             let row = &mut outcome.rows[at];
             let figures = lab.run(&outcome.case, &row.name);
             if STOP.load(Ordering::Relaxed) {
-                return Err("stopped by a signal; no figures".to_owned());
+                return;
             }
             if let Err(why) = &figures {
                 let why = format!("round {}: {}: {why}", round + 1, row.name);
@@ -204,7 +226,6 @@ fn run_rounds(
         }
         eprintln!("{}: round {} done", outcome.case.name, round + 1);
     }
-    Ok(())
 }
 
 /// The rate of the latency case: what the slowest peer can do, halved; without peers, the slowest

@@ -27,7 +27,8 @@ impl Drop for TempDir {
     }
 }
 
-/// A report to be written: its file does not exist yet, its folder of charts does.
+/// A report to be written: its file does not exist yet, its folder of charts does, and goes with
+/// this guard where nothing came into it.
 pub struct Report {
     folder: PathBuf,
     /// Of the file and of the folder beside it.
@@ -83,7 +84,35 @@ impl Report {
     }
 }
 
+impl Drop for Report {
+    fn drop(&mut self) {
+        // Refused where there are charts.
+        let _ = fs::remove_dir(self.folder.join(&self.name));
+    }
+}
+
 fn make(folder: &Path) -> Result<(), String> {
     fs::create_dir(folder)
         .map_err(|error| format!("cannot make {}: {}", folder.display(), cause(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure;
+
+    #[test]
+    fn a_report_that_is_not_written_leaves_nothing() {
+        let files = TempDir::new().unwrap();
+        let left = || fs::read_dir(&files.0).unwrap().count();
+        let report = Report::open(&files.0).unwrap();
+        assert_eq!(left(), 1);
+        drop(report);
+        assert_eq!(left(), 0);
+        let report = Report::open(&files.0).unwrap();
+        let outcome = figure::tests::outcome("idle", &[("nginx", &[7.0])]);
+        report.write(&Vec::new(), &[], &[outcome]).unwrap();
+        drop(report);
+        assert_eq!(left(), 2, "not a file and its folder");
+    }
 }
