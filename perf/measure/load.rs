@@ -185,7 +185,7 @@ impl Lab<'_> {
             return Err(gone.unwrap_or_else(|| "the machine was too busy to look in time".into()));
         };
         let seconds = (interval * INTERVALS).as_secs_f64();
-        Ok(Window { cpu_ns: (after - before) as f64, tally, seconds })
+        Ok(Window { cpu_ns: spent(before, after)? as f64, tally, seconds })
     }
 
     /// An error voids the run.
@@ -211,7 +211,13 @@ impl Window {
     }
 }
 
-/// CPU time of all threads of a process so far.
+/// A thread that ends takes what it used out of the sum; more than all others used shows here.
+fn spent(before: u64, after: u64) -> Result<u64, String> {
+    let ended = || "a thread of the proxy ended and took its CPU time along".to_owned();
+    after.checked_sub(before).ok_or_else(ended)
+}
+
+/// CPU time of all threads of a process that are there.
 fn cpu_ns(pid: u32) -> Result<u64, String> {
     let tasks = format!("/proc/{pid}/task");
     let gone =
@@ -225,4 +231,15 @@ fn cpu_ns(pid: u32) -> Result<u64, String> {
         sum += on_cpu.unwrap_or(0);
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_that_went_with_its_thread_is_no_figure() {
+        assert_eq!(spent(7, 9), Ok(2));
+        assert!(spent(9, 7).is_err_and(|why| why.contains("a thread of the proxy ended")));
+    }
 }
