@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -15,6 +16,9 @@ use ringway::{child::free_address, rt, run};
 
 /// Which driver a process is to use.
 const DRIVER: &str = "RINGWAY_TEST_DRIVER";
+
+/// From one tick of a shard to the next.
+const TICK_MS: u64 = 50;
 
 /// Allocations of shards since the start.
 static COUNTED: AtomicU64 = AtomicU64::new(0);
@@ -65,8 +69,17 @@ fn echo() -> SocketAddr {
     address
 }
 
-/// An instance in this process, for the rest of its life.
-fn start(driver: &str) -> SocketAddr {
+/// A file that goes with its guard.
+struct TempFile(PathBuf);
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// An instance in this process, for the rest of its life, and its file.
+fn start(driver: &str) -> (SocketAddr, TempFile) {
     let edge = free_address(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let file = std::env::temp_dir().join(format!("ringway-alloc-{}-{driver}", std::process::id()));
     let text = format!(
@@ -77,9 +90,10 @@ fn start(driver: &str) -> SocketAddr {
          [[pool.backend]]\naddress = \"{}\"\n",
         echo()
     );
+    let guard = TempFile(file.clone());
     fs::write(&file, text).unwrap();
     thread::spawn(move || run::run(&file));
-    edge
+    (edge, guard)
 }
 
 fn connect(edge: SocketAddr) -> TcpStream {
@@ -130,15 +144,20 @@ fn a_message_allocates_nothing() {
 #[ignore = "told by a_message_allocates_nothing"]
 fn with_the_driver_given() {
     const MESSAGES: u64 = 20_000;
+    // One in a thousand: what grows once may still grow here.
+    const STRAY_MAX: u64 = MESSAGES / 1_000;
     // Whoever runs all ignored tests gives none.
     let Ok(driver) = std::env::var(DRIVER) else { return };
-    let edge = start(&driver);
+    let (edge, _file) = start(&driver);
     let mut clients: Vec<_> = (0..8).map(|_| connect(edge)).collect();
     talk(&mut clients, 4_000);
     let before = COUNTED.load(Ordering::Relaxed);
     assert!(before > 0, "the count is blind");
+    let began = Instant::now();
     talk(&mut clients, MESSAGES);
     let counted = COUNTED.load(Ordering::Relaxed) - before;
-    eprintln!("{driver}: {counted} allocations for {MESSAGES} messages");
-    assert!(counted < MESSAGES / 20, "an allocation per message");
+    // A tick may take two, and one more tick may fall into the time than fits.
+    let ticks = began.elapsed().as_millis() as u64 / TICK_MS + 1;
+    eprintln!("{driver}: {counted} allocations for {MESSAGES} messages and {ticks} ticks");
+    assert!(counted <= 2 * ticks + STRAY_MAX, "messages allocate");
 }
