@@ -183,7 +183,8 @@ fn compare(args: &Args, case: &Case, place: &Place, installed: &[String]) -> Out
     let names = installed.iter().filter(takes_part);
     let rows = names.map(|name| Row { name: name.clone(), rounds: Vec::new() }).collect();
     let rounds = case.rounds(args.rounds as usize);
-    let (enough, notes, void) = (rounds.min(figure::ENOUGH), Vec::new(), Vec::new());
+    let (enough, void) = (rounds.min(figure::ENOUGH), Vec::new());
+    let notes = case.caveat().map(str::to_owned).into_iter().collect();
     let mut outcome = Outcome { case: case.clone(), rows, enough, notes, void };
     let mut lab = Lab { place, seconds: args.seconds, stop: &STOP, rate: None };
     if case.work == Work::Latency {

@@ -146,6 +146,17 @@ impl Case {
         }
     }
 
+    /// What the figures do not show, where a reader would think they did.
+    pub fn caveat(&self) -> Option<&'static str> {
+        match self.work {
+            Work::Idle => Some(
+                "memory of the process alone: what the kernel keeps for a connection beside its \
+                 sockets, more for a ring than for epoll, is not in it",
+            ),
+            _ => None,
+        }
+    }
+
     /// What a run gives, in this order.
     pub fn figures(&self) -> &'static [Figure] {
         const fn figure(name: &'static str, unit: &'static str) -> Figure {
