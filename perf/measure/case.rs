@@ -153,6 +153,10 @@ impl Case {
                 "memory of the process alone: what the kernel keeps for a connection beside its \
                  sockets, more for a ring than for epoll, is not in it",
             ),
+            Work::Calls(_) => Some(
+                "strace slows the proxy alone, so one that takes many messages at once (a ring, or \
+                 epoll with many events) makes fewer calls here than untraced",
+            ),
             _ => None,
         }
     }
