@@ -3,9 +3,11 @@
 //!
 //! [`calls`] is what `sock` calls instead of the kernel, `rt/sim.rs` the queues that the ring asks;
 //! both ask here. A simulated socket is named by a real descriptor that does nothing
-//! ([`stand_in`]), so that owning and closing it is as in the product. [`world`] is who connects.
+//! ([`stand_in`]), so that owning and closing it is as in the product. [`world`] is who connects,
+//! [`check`] what has to hold.
 
 pub(crate) mod calls;
+mod check;
 mod link;
 mod peer;
 mod sockets;

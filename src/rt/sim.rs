@@ -216,8 +216,8 @@ impl Queues {
             Op::PollOut(fd) => (fd, PollFlags::OUT),
             Op::Send(..) | Op::Cancel(_) | Op::Alarm(_) => unreachable!("over at once"),
         };
-        // A reason may be gone when the wait is over; but a dial is undecided until it is decided.
-        let gone = chance(1) && sim::with(|sim| sim.is_decided(fd));
+        // A reason may be gone when the wait is over.
+        let gone = chance(1) && sim::with(|sim| sim.was_ready(fd));
         let there = ready(fd) & (wanted | ends);
         let over = gone || !there.is_empty();
         let outcome = match over {

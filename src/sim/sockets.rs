@@ -27,9 +27,10 @@ impl Sim {
         self.stand_ins.name(fd).is_some()
     }
 
-    /// Whether a descriptor is no dial that waits for its answer.
-    pub(crate) fn is_decided(&mut self, fd: RawFd) -> bool {
-        self.link(fd).is_none_or(|link| link.state != State::Dialing)
+    /// Whether a descriptor may have been ready a moment ago, for anything: a dial that waits, or
+    /// was refused, never was.
+    pub(crate) fn was_ready(&mut self, fd: RawFd) -> bool {
+        self.link(fd).is_none_or(|link| link.state == State::Open)
     }
 
     /// What poll(2) says; `None` of a descriptor that is real.
