@@ -112,6 +112,21 @@ impl Sim {
         }
     }
 
+    /// A FIN is passed on: it is one, and comes after the last byte.
+    pub(super) fn check_fin(&self, id: u32) {
+        let told = &self.links[id as usize];
+        let of = told.outward.heard.from;
+        let is_other = |link: &&Link| of == Some(link.id) || link.outward.heard.from == Some(id);
+        let Some(other) = self.links.iter().find(is_other) else { return };
+        assert!(
+            other.inward.finished,
+            "{id}: a FIN was told of {}, which did not finish",
+            other.id
+        );
+        let (heard, said) = (told.outward.heard.count, other.inward.said);
+        assert_eq!(heard, said, "{id}: a FIN came before the end");
+    }
+
     fn any_server_reset(&self) -> bool {
         let is_server = |link: &&Link| !self.world.accepted.contains(&link.id);
         self.links.iter().filter(is_server).any(|server| server.reset_by_peer)

@@ -214,6 +214,7 @@ impl Sim {
                     return Err(Errno::NOTCONN);
                 }
                 link.outward.finished = true;
+                self.check_fin(id);
                 self.at(Duration::ZERO, Event::Deliver(id));
                 Ok(())
             }
