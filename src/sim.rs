@@ -59,6 +59,8 @@ pub(crate) enum Bug {
     SlotReused,
     /// A receive that was stopped is taken for one that goes on.
     StoppedForEver,
+    /// A receive that has to end is not cancelled.
+    NeverStopped,
     /// Of a send that was cut short the bytes are counted twice.
     CountedTwice,
     /// A connection that ended in a reset is not recorded.

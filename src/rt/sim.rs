@@ -1,7 +1,10 @@
 //! The queues of a ring whose kernel is simulated, and a shard's thread that runs on it; for tests.
 //!
 //! It takes buffers from the very memory that the real kernel would take them from, so what the
-//! engine gives back wrongly is missed here.
+//! engine gives back wrongly is missed here. What it promises of receives is checked by
+//! [`promises`].
+
+mod promises;
 
 use std::{
     collections::VecDeque,
@@ -16,6 +19,7 @@ use std::{
 use io_uring::types::BufRingEntry;
 use rustix::{event::PollFlags, io::Errno};
 
+use self::promises::Promises;
 use super::{
     LOCAL, Setup,
     ring::{
@@ -75,13 +79,32 @@ struct Provided {
     count: u16,
     /// The next one to take.
     head: u16,
+    /// The end of those that are known to have come back.
+    seen: u16,
 }
 
 impl Provided {
-    fn left(&self) -> u16 {
+    fn tail(&self) -> u16 {
         // SAFETY: the entries outlive the queues, which their ring drops first.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };
-        tail.load(Ordering::Acquire).wrapping_sub(self.head)
+        tail.load(Ordering::Acquire)
+    }
+
+    fn left(&self) -> u16 {
+        self.tail().wrapping_sub(self.head)
+    }
+
+    fn entry(&self, at: u16) -> &BufRingEntry {
+        // SAFETY: inside the ring, whose entries outlive the queues; between head and tail the
+        // engine has written them, and it does so only on this thread.
+        unsafe { &*self.entries.add(usize::from(at & (self.count - 1))) }
+    }
+
+    /// The number of the next buffer that has come back since the last look.
+    fn came_back(&mut self) -> Option<u16> {
+        let next = (self.seen != self.tail()).then(|| self.entry(self.seen).bid())?;
+        self.seen = self.seen.wrapping_add(1);
+        Some(next)
     }
 
     /// The next buffer and its number.
@@ -90,13 +113,12 @@ impl Provided {
         if self.left() == 0 {
             return None;
         }
-        // SAFETY: between head and tail the engine has written where a buffer is and how long, and
-        // it touches neither entry nor buffer before a completion says that it was taken.
-        unsafe {
-            let entry = &*self.entries.add(usize::from(self.head & (self.count - 1)));
-            let memory = slice::from_raw_parts_mut(entry.addr() as *mut u8, entry.len() as usize);
-            Some((entry.bid(), memory))
-        }
+        let entry = self.entry(self.head);
+        // SAFETY: the engine has written where the buffer is and how long, and does not touch it
+        // before a completion says that it was taken.
+        let memory =
+            unsafe { slice::from_raw_parts_mut(entry.addr() as *mut u8, entry.len() as usize) };
+        Some((entry.bid(), memory))
     }
 }
 
@@ -114,10 +136,21 @@ pub(super) struct Queues {
     armed: Vec<Armed>,
     alarms: Vec<(Instant, u64)>,
     done: VecDeque<Completion>,
+    promises: Promises,
 }
+
+/// What operations say that have no reason to fail.
+const RECEIVE: [Errno; 4] = [Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
+const SEND: [Errno; 3] = [Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
+const CANCEL: [Errno; 2] = [Errno::NOENT, Errno::ALREADY];
 
 fn chance(weight: u32) -> bool {
     sim::with(|sim| sim.fails(weight))
+}
+
+/// Fails now and then.
+fn short(weight: u32, errors: &[Errno]) -> Result<(), Errno> {
+    if chance(weight) { Err(sim::with(|sim| sim.one_of(errors))) } else { Ok(()) }
 }
 
 /// Whoever asks knows that it is open: an operation keeps its descriptor open.
@@ -135,19 +168,24 @@ impl Queues {
     fn new(buffers: &Buffers) -> Queues {
         let (entries, count) = buffers.entries();
         Queues {
-            buffers: Provided { entries, count, head: 0 },
+            buffers: Provided { entries, count, head: 0, seen: 0 },
             submitted: Vec::new(),
             armed: Vec::new(),
             alarms: Vec::new(),
             done: VecDeque::new(),
+            promises: Promises::new(count),
         }
     }
 
     fn enter(&mut self, wait: bool) {
         sim::with(sim::Sim::turn);
+        while let Some(buffer) = self.buffers.came_back() {
+            self.promises.comes_back(buffer);
+        }
         for (op, tag) in std::mem::take(&mut self.submitted) {
             self.begin(op, tag);
         }
+        self.promises.check(&self.armed);
         // What is ready may be seen late, unless nothing else is.
         self.notice(true);
         while wait && self.done.is_empty() {
@@ -162,25 +200,35 @@ impl Queues {
     fn begin(&mut self, op: Op, tag: u64) {
         match op {
             Op::Receive(_) | Op::PollIn(_) | Op::PollOut(_) => {
+                self.promises.begins(tag);
                 self.armed.push(Armed { op, tag, cancelled: false });
             }
             Op::Alarm(after) => self.alarms.push((super::now() + after, tag)),
             Op::Send(fd, bytes, len) => {
                 // SAFETY: the bytes of a send belong to its slot until it completes.
                 let bytes = unsafe { slice::from_raw_parts(bytes, len as usize) };
-                let short = chance(5).then_some(Errno::NOMEM);
-                let sent = short.map_or_else(|| sim::with(|sim| sim.send(borrow(fd), bytes)), Err);
+                let sent =
+                    short(5, &SEND).and_then(|()| sim::with(|sim| sim.send(borrow(fd), bytes)));
                 self.complete(tag, sent, None, false);
             }
-            Op::Cancel(of) => {
-                let found = self.armed.iter_mut().find(|armed| armed.tag == of);
-                let outcome = if found.is_some() { Ok(0) } else { Err(Errno::NOENT) };
-                if let Some(armed) = found {
-                    armed.cancelled = true;
-                }
-                self.complete(tag, outcome, None, false);
-            }
+            Op::Cancel(of) => self.cancel(of, tag),
         }
+    }
+
+    /// Kernel: what is at work in the moment of its cancel is not found, or said to be running. A
+    /// receive goes on then, and a poll is about to complete (`io_poll_cancel`, io_uring/poll.c).
+    fn cancel(&mut self, of: u64, tag: u64) {
+        self.promises.is_to_end(of);
+        let missed = short(20, &CANCEL).map(|()| 0);
+        let Some(armed) = self.armed.iter_mut().find(|armed| armed.tag == of) else {
+            return self.complete(tag, Err(Errno::NOENT), None, false);
+        };
+        if missed.is_err() && matches!(armed.op, Op::Receive(_)) {
+            self.promises.is_refused(tag, of);
+        } else {
+            armed.cancelled = true;
+        }
+        self.complete(tag, missed, None, false);
     }
 
     fn complete(
@@ -220,10 +268,11 @@ impl Queues {
         let gone = chance(1) && sim::with(|sim| sim.was_ready(fd));
         let there = ready(fd) & (wanted | ends);
         let over = gone || !there.is_empty();
-        let outcome = match over {
-            true => Ok(usize::from((if gone { wanted } else { there }).bits())),
-            false if armed.cancelled => Err(Errno::CANCELED),
-            false => return true,
+        let outcome = match short(1, &[Errno::NOMEM]) {
+            Err(error) => Err(error),
+            Ok(()) if over => Ok(usize::from((if gone { wanted } else { there }).bits())),
+            Ok(()) if armed.cancelled => Err(Errno::CANCELED),
+            Ok(()) => return true,
         };
         self.complete(armed.tag, outcome, None, false);
         false
@@ -237,15 +286,17 @@ impl Queues {
             return false;
         }
         loop {
+            if !ready(fd).intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP) {
+                return true;
+            }
+            if let Err(error) = short(3, &RECEIVE) {
+                self.complete(armed.tag, Err(error), None, false);
+                return false;
+            }
             let outcome = match self.buffers.next() {
-                _ if !ready(fd).intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP) => {
-                    return true;
-                }
-                Some((number, memory)) if !chance(2) => {
-                    sim::with(|sim| sim.receive(fd, memory, false))
-                        .map(|count| (count, (count > 0).then_some(number)))
-                }
-                _ => Err(Errno::NOBUFS),
+                Some((number, memory)) => sim::with(|sim| sim.receive(fd, memory, false))
+                    .map(|count| (count, (count > 0).then_some(number))),
+                None => Err(Errno::NOBUFS),
             };
             match outcome {
                 Ok((count, Some(buffer))) => {
@@ -272,7 +323,10 @@ impl Queues {
             true => sim::with(|sim| sim.rng().usize(1..4)),
             false => usize::MAX,
         };
-        into.extend(self.done.drain(..most.min(self.done.len())));
+        for done in self.done.drain(..most.min(self.done.len())) {
+            self.promises.is_told(&done);
+            into.push(done);
+        }
         !self.done.is_empty()
     }
 }

@@ -22,6 +22,16 @@ impl Sim {
         }
     }
 
+    /// Which connection a descriptor stands for.
+    pub(crate) fn id(&mut self, fd: RawFd) -> Option<u32> {
+        self.link(fd).map(|link| link.id)
+    }
+
+    /// Whose words have been sent on a descriptor.
+    pub(crate) fn source_of(&mut self, fd: RawFd) -> Option<u32> {
+        self.link(fd).and_then(|link| link.outward.heard.from)
+    }
+
     /// Whether a descriptor is simulated.
     pub(super) fn is_ours(&self, fd: RawFd) -> bool {
         self.stand_ins.name(fd).is_some()
@@ -123,7 +133,7 @@ impl Sim {
         Ok((self.stand_ins.stand_for(Name::Link(id)), self.addresses[id as usize]))
     }
 
-    pub(super) fn one_of(&mut self, errors: &[Errno]) -> Errno {
+    pub(crate) fn one_of(&mut self, errors: &[Errno]) -> Errno {
         errors[self.rng.usize(..errors.len())]
     }
 

@@ -122,6 +122,11 @@ fn a_receive_that_is_never_armed_again_is_found() {
 }
 
 #[test]
+fn a_receive_that_is_not_stopped_is_found() {
+    is_found(Bug::NeverStopped, &["beyond its bound", "although its sink is full"]);
+}
+
+#[test]
 fn bytes_that_are_counted_twice_are_found() {
     is_found(Bug::CountedTwice, &["bytes"]);
 }

@@ -217,7 +217,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
         };
         let mut runtime = setup.runtime();
         runtime.chunks_max = rng.u32(1..6);
-        runtime.ring_buffers = 1 << rng.u32(..5);
+        runtime.ring_buffers = 1 << rng.u32(..6);
         let life = shard::live(setup, Result::unwrap);
         let mut over_at = None;
         let left = rt::sim::run(runtime, life, || with(|sim| sim.goes_on(bridge, &mut over_at)));
