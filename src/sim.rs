@@ -59,6 +59,8 @@ pub(crate) enum Bug {
     SlotReused,
     /// A receive that was stopped is taken for one that goes on.
     StoppedForEver,
+    /// A reset that a send met, and whose task has not run since, is taken for a FIN.
+    ResetIsFin,
     /// A receive that has to end is not cancelled.
     NeverStopped,
     /// Of a send that was cut short the bytes are counted twice.
@@ -238,7 +240,7 @@ impl Sim {
     fn act(&mut self, id: u32) {
         let (link, peer) = (&mut self.links[id as usize], &mut self.peers[id as usize]);
         let did = peer.act(link, self.clock, &mut self.rng);
-        let way = Duration::from_millis(5);
+        let way = self.world.way;
         for (happens, event) in [
             (did.reset, Event::Reset(id)),
             (did.said, Event::Bring(id)),

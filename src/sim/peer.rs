@@ -25,6 +25,15 @@ pub enum Ending {
     Never,
 }
 
+/// How much everybody in a world says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Both sides all the time, a few bytes in each turn of the shard.
+    Chat,
+    Little,
+    Bulk,
+}
+
 /// A peer.
 #[derive(Debug)]
 pub struct Peer {
@@ -56,18 +65,23 @@ pub struct Did {
 }
 
 impl Peer {
-    pub fn new(rng: &mut fastrand::Rng, ending: Ending, bulk: bool) -> Peer {
+    pub fn new(rng: &mut fastrand::Rng, ending: Ending, talk: Talk) -> Peer {
         let mut size = |most: u32| -> u64 {
             let bits = rng.u32(0..=most);
             rng.u64(..1 << bits)
         };
-        let most = if bulk { 19 } else { 12 };
-        let (says, piece, reads) = (size(most), 1 + size(17), 1 + size(17));
-        let (deaf_after, pace) = (size(most), Duration::from_micros(50 + size(14)));
+        let (most, pieces, pace, paces) = match talk {
+            Talk::Chat => (12, 6, 5, 4),
+            Talk::Little => (12, 17, 50, 14),
+            Talk::Bulk => (19, 17, 50, 14),
+        };
+        let least = if talk == Talk::Chat { 4096 } else { 0 };
+        let (says, piece, reads) = (size(most), 1 + size(pieces), 1 + size(17));
+        let (deaf_after, pace) = (size(most), Duration::from_micros(pace + size(paces)));
         let deaf_for = if rng.u8(..4) == 0 { rng.u64(..9000) } else { 0 };
         Peer {
             ending,
-            says: if ending == Ending::Echo { 0 } else { says },
+            says: if ending == Ending::Echo { 0 } else { least + says },
             // Whoever dribbles does not say much.
             piece: piece.max((1 << most) / 128),
             reads: reads.max(4096),

@@ -91,7 +91,7 @@ fn a_seed_lives_the_same_life_twice() {
 }
 
 /// Seeds within which a planted bug has to be found.
-const HUNT: u64 = 300;
+const HUNT: u64 = 3000;
 
 /// 1. A bug is planted. 2. Worlds are lived through until one fails, and says why.
 fn is_found(bug: Bug, words: &[&str]) {
@@ -119,6 +119,11 @@ fn a_completion_that_reaches_a_reused_slot_is_found() {
 #[test]
 fn a_receive_that_is_never_armed_again_is_found() {
     is_found(Bug::StoppedForEver, &["still there"]);
+}
+
+#[test]
+fn a_reset_that_is_told_as_a_fin_is_found() {
+    is_found(Bug::ResetIsFin, &["which did not finish"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{
     Bug, Event, SIM, Sim,
-    peer::{Ending, Peer},
+    peer::{Ending, Peer, Talk},
     stand_in::{Name, StandIns},
     with,
 };
@@ -67,7 +67,9 @@ pub struct World {
     pub accepted: Vec<u32>,
     /// Bytes of a PROXY header.
     pub preface: u64,
-    bulk: bool,
+    talk: Talk,
+    /// What way bytes and resets have to go takes at most so long.
+    pub way: Duration,
     /// Peers may fall silent for ever: there are timeouts.
     silence: bool,
     /// Clients may wait for the server's FIN for ever: none waits for theirs for ever.
@@ -82,13 +84,16 @@ impl World {
             _ => (address(n), Manner::Well),
         });
         let backends = backends.collect();
+        let talk = [Talk::Chat, Talk::Little, Talk::Bulk, Talk::Bulk][rng.usize(..4)];
+        let way = if talk == Talk::Chat { 20 } else { 5000 };
         World {
             to_come: rng.u32(1..=16),
             spacing: Duration::from_millis(1 << rng.u32(..10)),
             backends,
             accepted: Vec::new(),
             preface: if rng.u8(..4) == 0 { 28 } else { 0 },
-            bulk: rng.u8(..3) > 0,
+            talk,
+            way: Duration::from_micros(way),
             silence: rng.u8(..4) == 0,
             patience: rng.u8(..4) == 0,
         }
@@ -98,7 +103,9 @@ impl World {
     pub fn client(&mut self, id: usize, rng: &mut fastrand::Rng) -> Option<(SocketAddr, Peer)> {
         self.to_come = self.to_come.checked_sub(1)?;
         let address = SocketAddr::from(([10, 0, (id >> 8) as u8, id as u8], 40_000));
-        let ending = match rng.u8(..10) {
+        // A reset is the more interesting the more is on its way.
+        let from = if self.talk == Talk::Chat { 3 } else { 0 };
+        let ending = match rng.u8(from..10) {
             0..=3 => Ending::Finish,
             4..=5 if self.patience => Ending::FinishLast(Duration::MAX),
             4..=5 => Ending::FinishLast(Duration::from_secs(10)),
@@ -106,11 +113,11 @@ impl World {
             7 if self.silence => Ending::Never,
             _ => self.reset(rng),
         };
-        Some((address, Peer::new(rng, ending, self.bulk)))
+        Some((address, Peer::new(rng, ending, self.talk)))
     }
 
     fn reset(&self, rng: &mut fastrand::Rng) -> Ending {
-        let bytes = 1 << rng.u32(1..20);
+        let bytes = 1 << rng.u32(1..if self.talk == Talk::Chat { 13 } else { 20 });
         Ending::Reset(rng.u64(..bytes), Duration::from_millis(rng.u64(..10_000)))
     }
 
@@ -128,17 +135,18 @@ impl World {
             8 => self.reset(rng),
             _ => Ending::FinishLast(Duration::from_secs(8)),
         };
-        let peer = Peer::new(rng, ending, self.bulk);
+        let peer = Peer::new(rng, ending, self.talk);
         let (_, manner) = *self.backends.iter().find(|(at, _)| *at == address).expect("a backend");
         let manner = match manner {
             Manner::Moody => MANNERS[rng.usize(..MANNERS.len() - 1)],
             manner => manner,
         };
+        let way = self.way.as_micros() as u64;
         let mut after = |most: u64| Duration::from_micros(rng.u64(1..most));
         let answer = match manner {
-            Manner::Well | Manner::Moody => Some((after(5_000), Ok(()))),
+            Manner::Well | Manner::Moody => Some((after(way), Ok(()))),
             Manner::Slow => Some((after(2_000_000), Ok(()))),
-            Manner::Refuses => Some((after(5_000), Err(Errno::CONNREFUSED))),
+            Manner::Refuses => Some((after(way), Err(Errno::CONNREFUSED))),
             Manner::Silent => None,
             Manner::Unreachable => Some((Duration::ZERO, Err(Errno::NETUNREACH))),
         };
