@@ -86,6 +86,8 @@ impl Sim {
     /// The reason that is told is what happened.
     fn check_end(&self, client: &Link, server: Option<&Link>, record: &ConnRecord) {
         let (id, end, session) = (client.id, record.end, record.session);
+        let moved = server.map_or(client.moved, |server| server.moved.max(client.moved));
+        let silence = client.aborted.map(|aborted| aborted - moved);
         match end {
             EndReason::ClientFin | EndReason::ServerFin => {
                 check_orderly(client, end);
@@ -101,9 +103,9 @@ impl Sim {
                 let did = server.map_or_else(|| self.any_server_reset(), |it| it.reset_by_peer);
                 assert!(did, "{id}: no reset of the server");
             }
-            EndReason::IdleTimeout => assert!(session >= IDLE, "{id} {end:?}: {session:?}"),
+            EndReason::IdleTimeout => assert!(silence >= Some(IDLE), "{id} {end:?}: {silence:?}"),
             EndReason::HalfCloseTimeout => {
-                assert!(session >= HALF_CLOSED, "{id} {end:?}: {session:?}");
+                assert!(silence >= Some(HALF_CLOSED), "{id} {end:?}: {silence:?}");
                 let one = |server: &Link| server.outward.finished != client.outward.finished;
                 assert!(server.is_none_or(one), "{id} {end:?}: not one side was told a FIN");
             }

@@ -1,6 +1,8 @@
 //! One TCP connection: our end as the kernel shows it to us, and the way between it and the peer.
 //! Pure: what happens when is decided outside.
 
+use std::time::Duration;
+
 use rustix::{event::PollFlags, io::Errno};
 
 use super::stream::{Heard, Piece};
@@ -59,6 +61,9 @@ pub struct Link {
     pub room_in: u64,
     pub room_out: u64,
     pub room_peer: u64,
+    /// When our kernel last took bytes or a FIN, and when we first broke it off.
+    pub moved: Duration,
+    pub aborted: Option<Duration>,
     /// Our descriptor is closed.
     pub closed: bool,
     /// The peer has reset it.
@@ -83,6 +88,8 @@ impl Link {
             room_in: room().max(16 << 10) * 2,
             room_out: room(),
             room_peer: room(),
+            moved: Duration::ZERO,
+            aborted: None,
             closed: false,
             reset_by_peer: false,
             reset_by_us: false,

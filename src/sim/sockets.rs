@@ -110,6 +110,7 @@ impl Sim {
     fn was_sent(&mut self, fd: BorrowedFd<'_>, id: u32, count: usize) {
         let link = &mut self.links[id as usize];
         link.outward.taken += count as u64;
+        link.moved = self.clock;
         if !link.has_room() {
             self.stand_ins.fill(fd);
         }
@@ -224,6 +225,7 @@ impl Sim {
                     return Err(Errno::NOTCONN);
                 }
                 link.outward.finished = true;
+                link.moved = self.clock;
                 self.check_fin(id);
                 self.at(Duration::ZERO, Event::Deliver(id));
                 Ok(())
@@ -244,7 +246,9 @@ impl Sim {
     }
 
     pub(super) fn disconnect(&mut self, fd: RawFd) {
+        let now = self.clock;
         if let Some(link) = self.link(fd) {
+            link.aborted.get_or_insert(now);
             link.disconnect();
         }
         self.free();
