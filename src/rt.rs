@@ -119,7 +119,7 @@ impl Bell {
 }
 
 /// Runs a shard's tasks on this thread until `main` is done.
-/// Somebody has to [`answer_bell`], or no [`turn`] ever ends.
+/// On epoll somebody has to [`answer_bell`], or no [`turn`] ever ends.
 ///
 /// # Errors
 /// The driver could not be made, or no descriptor is left.

@@ -30,16 +30,16 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses a driver; `wanted` is `None` for "auto".
+/// Chooses a driver for so many shards; `wanted` is `None` for "auto".
 ///
 /// # Errors
 /// io_uring was demanded and this host refuses it: the sentence says what the kernel answered and
 /// what to do.
-pub fn choose(wanted: Option<Driver>) -> Result<Choice, String> {
+pub fn choose(wanted: Option<Driver>, shards: usize) -> Result<Choice, String> {
     if wanted == Some(Driver::Epoll) {
         return Ok(Choice { driver: Driver::Epoll, reason: "asked for by runtime.driver".into() });
     }
-    let refusal = match super::ring::probe() {
+    let refusal = match super::ring::probe(shards) {
         Ok(()) => return Ok(Choice { driver: Driver::IoUring, reason: String::new() }),
         Err(error) => explain(&error),
     };
@@ -58,9 +58,12 @@ fn explain(error: &io::Error) -> String {
             ", a seccomp profile or kernel.io_uring_disabled forbids it"
         }
         io::ErrorKind::Unsupported => ", the kernel is built without it",
-        io::ErrorKind::InvalidInput => ", the kernel is older than 6.1",
-        io::ErrorKind::OutOfMemory => ", the locked-memory limit is too small",
+        io::ErrorKind::InvalidInput => ", the kernel lacks what we need, which came with 6.1",
+        io::ErrorKind::OutOfMemory => {
+            ", the limit on locked memory (RLIMIT_MEMLOCK) is too small: a shard \
+             takes about 150 KiB, of all processes of this user together"
+        }
         _ => "",
     };
-    format!("io_uring_setup: {error}{hint}")
+    format!("{error}{hint}")
 }

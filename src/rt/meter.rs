@@ -40,7 +40,8 @@ pub struct Meters {
 /// What counts is the CPU time that a turn takes, not the time others took the core away from us.
 /// The CPU clock is a system call, the wall clock is not; so the CPU clock is read at most every
 /// [`MARK_AGE`], and a turn counts as the smaller of its wall time and the CPU time since that
-/// reading: never too little, and at most [`MARK_AGE`] too much.
+/// reading: never too little, and at most [`MARK_AGE`] too much. On the ring, what goes into the
+/// kernel with the wait is not in it: one call does the work and waits.
 pub(super) struct TurnMeter {
     meters: &'static Meters,
     started: Cell<Option<Instant>>,

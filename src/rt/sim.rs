@@ -24,7 +24,7 @@ use super::{
     LOCAL, Setup,
     ring::{
         buffers::Buffers,
-        kernel::{Completion, Kernel as Host, Op},
+        kernel::{Completion, Kernel as Host, Lost, Op},
     },
 };
 use crate::{sim, sock};
@@ -58,11 +58,12 @@ impl Kernel {
         }
     }
 
-    pub(super) fn enter(&mut self, wait: bool) {
+    pub(super) fn enter(&mut self, wait: bool) -> Result<(), Lost> {
         match self {
-            Kernel::Host(host) => host.enter(wait),
+            Kernel::Host(host) => return host.enter(wait),
             Kernel::Simulated(queues) => queues.enter(wait),
         }
+        Ok(())
     }
 
     pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
@@ -127,6 +128,8 @@ struct Armed {
     op: Op,
     tag: u64,
     cancelled: bool,
+    /// It has taken bytes and forgotten the reset that came with them (`watch_silent`).
+    deaf: bool,
 }
 
 /// The queues of a simulated kernel.
@@ -201,7 +204,7 @@ impl Queues {
         match op {
             Op::Receive(_) | Op::PollIn(_) | Op::PollOut(_) => {
                 self.promises.begins(tag);
-                self.armed.push(Armed { op, tag, cancelled: false });
+                self.armed.push(Armed { op, tag, cancelled: false, deaf: false });
             }
             Op::Alarm(after) => self.alarms.push((super::now() + after, tag)),
             Op::Send(fd, bytes, len) => {
@@ -251,12 +254,12 @@ impl Queues {
         }
         let mut armed = std::mem::take(&mut self.armed);
         sim::with(|sim| sim.rng().shuffle(&mut armed));
-        armed.retain(|armed| may_be_late && chance(10) || self.goes_on(armed));
+        armed.retain_mut(|armed| may_be_late && chance(10) || self.goes_on(armed));
         self.armed.append(&mut armed);
     }
 
     /// Does what an operation can do now; true if it goes on.
-    fn goes_on(&mut self, armed: &Armed) -> bool {
+    fn goes_on(&mut self, armed: &mut Armed) -> bool {
         let ends = PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP;
         let (fd, wanted) = match armed.op {
             Op::Receive(fd) => return self.receive(armed, fd),
@@ -279,11 +282,14 @@ impl Queues {
     }
 
     /// As the kernel: again and again until nothing is there.
-    fn receive(&mut self, armed: &Armed, fd: RawFd) -> bool {
+    fn receive(&mut self, armed: &mut Armed, fd: RawFd) -> bool {
         // A cancel may come before what is there, or after it.
-        if armed.cancelled && (chance(50) || !ready(fd).contains(PollFlags::IN)) {
+        if armed.cancelled && (armed.deaf || chance(50) || !ready(fd).contains(PollFlags::IN)) {
             self.complete(armed.tag, Err(Errno::CANCELED), None, false);
             return false;
+        }
+        if armed.deaf {
+            return true;
         }
         loop {
             if !ready(fd).intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP) {
@@ -306,6 +312,10 @@ impl Queues {
                     self.complete(armed.tag, Ok(count), Some(buffer), more);
                     if !more {
                         return false;
+                    }
+                    if ready(fd).contains(PollFlags::ERR) && chance(20) {
+                        armed.deaf = true;
+                        return true;
                     }
                 }
                 Err(Errno::AGAIN) => return true,

@@ -34,7 +34,7 @@ pub async fn run(shard: Rc<Shard>) {
         rt::sleep(TICK).await;
         shard.tick();
         if shard.clock_ms() >= next_pass {
-            pass(&shard).await;
+            pass(&shard, period).await;
             next_pass = shard.clock_ms() + period;
         }
     }
@@ -49,11 +49,11 @@ fn pass_period(shard: &Shard) -> Duration {
     (shortest / 8).clamp(TICK, PASS_MAX)
 }
 
-async fn pass(shard: &Rc<Shard>) {
+async fn pass(shard: &Rc<Shard>, period_ms: u64) {
     let mut from = 0;
     while from < shard.table_len() {
         for conn in shard.table_slice(from, SWEEP_PER_TURN) {
-            look_at(shard, &conn);
+            look_at(shard, &conn, period_ms);
         }
         from += SWEEP_PER_TURN;
         if from < shard.table_len() {
@@ -62,7 +62,7 @@ async fn pass(shard: &Rc<Shard>) {
     }
 }
 
-fn look_at(shard: &Shard, conn: &Conn) {
+fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
     let listener = &shard.bridge.plan.listeners[conn.arrival.listener];
     let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
     match conn.phase() {
@@ -74,6 +74,7 @@ fn look_at(shard: &Shard, conn: &Conn) {
             } else {
                 watch_blocked(shard, conn);
                 watch_finished(shard, conn);
+                watch_silent(conn, (period_ms..4 * period_ms).contains(&still_ms));
             }
         }
     }
@@ -123,6 +124,24 @@ fn watch_blocked(shard: &Shard, conn: &Conn) {
         let dead = || noted || conn.socket(side).is_some_and(|socket| socket.was_reset());
         if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
             conn.decide(EndReason::reset_by(side));
+        }
+    }
+}
+
+/// Whoever waits for bytes may never be told of a reset. Kernel: a receive that goes on can take
+/// bytes and forget the reset that came with them (Linux 6.5 until a68ed2df7213 of 2026-03); and
+/// one that the other direction met by writing leaves nothing to tell. So a side that has just
+/// fallen silent is asked, a few times a silence; the receive of a dead one ends, and its reader
+/// asks the socket itself.
+fn watch_silent(conn: &Conn, just_fell_silent: bool) {
+    for direction in Direction::ALL {
+        let side = direction.source();
+        let noted = conn.ended().and_then(|end| end.reset_side()) == Some(side);
+        if !(noted || just_fell_silent) || conn.is_blocked(direction) {
+            continue;
+        }
+        if let Some(socket) = conn.socket(side).filter(|socket| noted || socket.was_reset()) {
+            socket.stop_recv();
         }
     }
 }

@@ -22,9 +22,6 @@ pub(in crate::rt) const BUFFER_BYTES: usize = 32 * 1024;
 /// Buffers of a shard, a power of two: 8 MiB, of which only what was once full takes memory.
 pub const BUFFERS: u16 = 256;
 
-/// The kernel wants the ring of entries on a page.
-const PAGE: usize = 4096;
-
 /// No buffer: the end of a list.
 const NONE: u16 = u16::MAX;
 
@@ -45,12 +42,13 @@ pub(in crate::rt) struct Buffers {
 
 fn entries_layout(count: u16) -> Layout {
     let bytes = usize::from(count) * size_of::<BufRingEntry>();
-    Layout::from_size_align(bytes, PAGE).expect("a size of ours")
+    // The kernel wants them on a page, which may have 4, 16 or 64 KiB.
+    Layout::from_size_align(bytes, rustix::param::page_size()).expect("a size of ours")
 }
 
 fn memory_layout(count: u16) -> Layout {
     let bytes = usize::from(count) * BUFFER_BYTES;
-    Layout::from_size_align(bytes, PAGE).expect("a size of ours")
+    Layout::from_size_align(bytes, rustix::param::page_size()).expect("a size of ours")
 }
 
 impl Buffers {

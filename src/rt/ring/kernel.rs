@@ -2,7 +2,13 @@
 //!
 //! The one place that speaks the language of the `io-uring` crate.
 
-use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::RawFd,
+    thread,
+    time::{Duration, Instant},
+};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::{event::PollFlags, io::Errno, net::SendFlags};
@@ -11,7 +17,7 @@ use super::buffers::Buffers;
 
 /// Entries of the submission queue; a full queue is submitted early, so this bounds memory, not
 /// connections.
-const SUBMISSIONS: u32 = 1024;
+const SUBMISSIONS: u32 = 256;
 
 /// Entries of the completion queue: each connection may complete several operations in a turn. One
 /// that overflows is kept by the kernel (`IORING_FEAT_NODROP`) until there is room.
@@ -22,6 +28,16 @@ const COMPLETIONS: u32 = 8192;
 const BATCH: usize = 64;
 
 const ENTER_GETEVENTS: u32 = 1;
+
+/// Else a shard that waits counts as one that waits for a disk, and an idle core as one that is
+/// never idle: `top`, pressure figures and the frequency governor believe it (kernel 6.15).
+const ENTER_NO_IOWAIT: u32 = 128;
+
+/// After the kernel refused to wait, until it is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a refusal is logged.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// The number of our one group of buffers.
 const GROUP: u16 = 0;
@@ -61,6 +77,12 @@ fn poll(fd: RawFd, what: PollFlags) -> squeue::Entry {
     opcode::PollAdd::new(types::Fd(fd), u32::from(what.bits())).build()
 }
 
+/// The kernel does not wait for us, and nothing of ours can run before it does.
+#[expect(clippy::disallowed_methods, reason = "the timers of this thread are the kernel's too")]
+fn pause() {
+    thread::sleep(REFUSED_PAUSE);
+}
+
 /// A ring of one thread.
 pub(in crate::rt) struct Kernel {
     ring: IoUring,
@@ -68,7 +90,14 @@ pub(in crate::rt) struct Kernel {
     alarm: Box<types::Timespec>,
     /// What found no place in the queue, oldest first.
     spilled: VecDeque<squeue::Entry>,
+    enter_flags: u32,
+    /// When a refusal was logged last.
+    said: Option<Instant>,
 }
+
+/// A completion was lost.
+#[derive(Debug)]
+pub(in crate::rt) struct Lost;
 
 /// With SINGLE_ISSUER and DEFER_TASKRUN the kernel does the work of a completion when we ask for
 /// it, in one go, and never interrupts us (kernel 6.1).
@@ -86,10 +115,21 @@ impl Kernel {
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)?;
         }
-        let kernel = Kernel { ring, alarm: Box::default(), spilled: VecDeque::new() };
+        let kernel = Kernel::of(ring);
         // A profile of system calls may allow a ring and not its use.
         kernel.ring.submit()?;
         Ok(kernel)
+    }
+
+    fn of(ring: IoUring) -> Kernel {
+        let no_iowait = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        Kernel {
+            ring,
+            alarm: Box::default(),
+            spilled: VecDeque::new(),
+            enter_flags: ENTER_GETEVENTS | no_iowait,
+            said: None,
+        }
     }
 
     /// Queues an operation. The kernel sees it with the next [`Kernel::enter`], or when there are
@@ -138,16 +178,38 @@ impl Kernel {
     }
 
     /// Submits what is queued, and waits for a completion if `wait`.
-    pub(in crate::rt) fn enter(&mut self, wait: bool) {
+    ///
+    /// # Errors
+    /// The kernel had no memory for a completion, now or before.
+    pub(in crate::rt) fn enter(&mut self, wait: bool) -> Result<(), Lost> {
         self.fill();
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing to be valid.
         let entered = unsafe {
-            self.ring.submitter().enter::<u8>(queued, u32::from(wait), ENTER_GETEVENTS, None)
+            self.ring.submitter().enter::<u8>(queued, u32::from(wait), self.enter_flags, None)
         };
-        // Else a signal, or no memory for an operation: the next turn submits what is left.
-        if entered.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::BADR)) {
-            tracing::error!("the kernel had no memory for a completion: a connection may hang");
+        let Err(error) = entered else { return Ok(()) };
+        match Errno::from_io_error(&error) {
+            // A signal, or completions to take first: the next turn submits what is left.
+            Some(Errno::INTR | Errno::BUSY) => Ok(()),
+            Some(Errno::BADR) => {
+                self.say("the kernel had no memory for a completion: a connection may hang");
+                Err(Lost)
+            }
+            _ => {
+                self.say(&format!("io_uring_enter: {error}: tried again each millisecond"));
+                if wait {
+                    pause();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn say(&mut self, sentence: &str) {
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::error!("{sentence}");
         }
     }
 
@@ -179,14 +241,14 @@ mod tests {
             Ok(ring) => ring,
             Err(refusal) => return eprintln!("NOT TESTED with io_uring: {refusal}"),
         };
-        let mut kernel = Kernel { ring, alarm: Box::default(), spilled: VecDeque::new() };
+        let mut kernel = Kernel::of(ring);
         let ready = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         for tag in 0..ASKED {
             kernel.push(Op::PollOut(ready.as_raw_fd()), tag);
         }
         let (mut done, mut overflown) = (Vec::new(), false);
         while done.len() < ASKED as usize {
-            kernel.enter(true);
+            kernel.enter(true).unwrap();
             overflown |= kernel.reap(&mut done);
         }
         assert!(overflown, "nothing had to wait");

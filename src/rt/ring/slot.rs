@@ -169,6 +169,8 @@ pub(super) struct Slot {
     /// True exactly when its last handle is gone.
     pub(super) orphan: bool,
     pub(super) receive: Receive,
+    /// Cancels of this receive that have failed.
+    pub(super) misses: u8,
     /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer or
     /// was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
     /// cheaper in buffers of our own, which are larger, and one sender cannot take those of all.
@@ -194,6 +196,7 @@ impl Slot {
             in_kernel: 0,
             orphan: false,
             receive: Receive::Off,
+            misses: 0,
             fat: false,
             poll_in: Wait::Off,
             poll_out: Wait::Off,
@@ -205,6 +208,11 @@ impl Slot {
             writer: None,
             _fd: fd,
         }
+    }
+
+    /// Whether nobody has it and nothing names it.
+    pub(super) fn is_over(&self) -> bool {
+        self.orphan && self.in_kernel == 0
     }
 
     pub(super) fn wake_reader(&mut self) {
