@@ -140,7 +140,10 @@ pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result
 /// Makes this thread a shard's.
 fn start(setup: &Setup) -> io::Result<Rc<Local>> {
     let ring = match setup.driver {
-        Driver::IoUring => Some(ring::Ring::new(setup.meters, setup.ring_buffers)?),
+        Driver::IoUring => {
+            let ring = ring::Ring::new(setup.meters, setup.ring_buffers);
+            Some(ring.map_err(|error| io::Error::new(error.kind(), driver::explain(&error)))?)
+        }
         Driver::Epoll => None,
     };
     let local = Rc::new(Local {

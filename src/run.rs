@@ -79,7 +79,7 @@ pub fn run(path: &Path) -> ExitCode {
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let in_file = |problem| format!("{}: {problem}", config.path.display());
     let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
-    let driver = rt::choose(wish(config.runtime.driver), limits.shards)?;
+    let driver = rt::choose(wish(config.runtime.driver))?;
     let access_log = AccessLog::open(&config.log.access)?;
     let admin = coordinator::bind_admin(config.admin.listen)?;
     let sockets = bind(&config, limits.shards)?;

@@ -128,7 +128,7 @@ fn talk(clients: &mut [TcpStream], messages: u64) {
 #[test]
 fn a_message_allocates_nothing() {
     for (driver, wanted) in [("io_uring", rt::Driver::IoUring), ("epoll", rt::Driver::Epoll)] {
-        if let Err(refusal) = rt::choose(Some(wanted), 1) {
+        if let Err(refusal) = rt::choose(Some(wanted)) {
             eprintln!("NOT TESTED with {driver}: {refusal}");
             continue;
         }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::args::cause;
+
 /// A kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -30,16 +32,16 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses a driver for so many shards; `wanted` is `None` for "auto".
+/// Chooses a driver; `wanted` is `None` for "auto".
 ///
 /// # Errors
 /// io_uring was demanded and this host refuses it: the sentence says what the kernel answered and
 /// what to do.
-pub fn choose(wanted: Option<Driver>, shards: usize) -> Result<Choice, String> {
+pub fn choose(wanted: Option<Driver>) -> Result<Choice, String> {
     if wanted == Some(Driver::Epoll) {
         return Ok(Choice { driver: Driver::Epoll, reason: "asked for by runtime.driver".into() });
     }
-    let refusal = match super::ring::probe(shards) {
+    let refusal = match super::ring::probe() {
         Ok(()) => return Ok(Choice { driver: Driver::IoUring, reason: String::new() }),
         Err(error) => explain(&error),
     };
@@ -52,7 +54,8 @@ pub fn choose(wanted: Option<Driver>, shards: usize) -> Result<Choice, String> {
     }
 }
 
-fn explain(error: &io::Error) -> String {
+/// What the kernel answered, and what it means.
+pub(super) fn explain(error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             ", a seccomp profile or kernel.io_uring_disabled forbids it"
@@ -61,9 +64,10 @@ fn explain(error: &io::Error) -> String {
         io::ErrorKind::InvalidInput => ", the kernel lacks what we need, which came with 6.1",
         io::ErrorKind::OutOfMemory => {
             ", the limit on locked memory (RLIMIT_MEMLOCK) is too small: a shard \
-             takes about 150 KiB, of all processes of this user together"
+             takes about 150 KiB, of all processes of this user together; raise it, or write \
+             fewer shards or driver = \"epoll\""
         }
         _ => "",
     };
-    format!("{error}{hint}")
+    format!("{}{hint}", cause(error))
 }

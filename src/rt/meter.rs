@@ -29,7 +29,8 @@ pub struct Meters {
     pub chunks_dry: Counter,
     /// Buffers of the ring with bytes in them.
     pub ring_buffers_in_use: Gauge,
-    /// Receives that ended because the ring had no buffer left; the socket was asked instead.
+    /// Receives that ended, or did not begin, because the ring had no buffer left; the socket was
+    /// asked instead.
     pub ring_buffers_dry: Counter,
     /// Times completions had to wait in the kernel because their queue was full.
     pub ring_overflows: Counter,

@@ -43,15 +43,13 @@ pub(super) const INBOX_MAX: u16 = 8;
 /// Cancels in vain after which a receive counts as over: its last completion was lost.
 const MISSES_MAX: u8 = 100;
 
-/// Whether this host has what the engine needs, for so many shards at once: their memory counts
-/// against a limit of the user.
+/// Whether this host has what the engine needs. One ring only: the kernel gives the memory of a
+/// closed one back later, so many would be in the way of those that are to come.
 ///
 /// # Errors
 /// What the kernel answered.
-pub(super) fn probe(shards: usize) -> io::Result<()> {
-    let meters = Box::leak(Box::default());
-    let rings: io::Result<Vec<Ring>> = (0..shards).map(|_| Ring::new(meters, BUFFERS)).collect();
-    rings.map(drop)
+pub(super) fn probe() -> io::Result<()> {
+    Kernel::new(&Buffers::new(Box::leak(Box::default()), BUFFERS)).map(drop)
 }
 
 /// A ring and the sockets on it.

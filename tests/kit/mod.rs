@@ -56,7 +56,7 @@ pub fn wait_until(what: &str, mut look: impl FnMut() -> bool) {
 
 /// The drivers this host has; epoll always.
 pub fn drivers() -> Vec<&'static str> {
-    match ringway::rt::choose(Some(ringway::rt::Driver::IoUring), 1) {
+    match ringway::rt::choose(Some(ringway::rt::Driver::IoUring)) {
         Ok(_) => vec!["io_uring", "epoll"],
         Err(refusal) => {
             eprintln!("NOT TESTED with io_uring: {refusal}");
