@@ -188,8 +188,17 @@ pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
 /// two pages, which is slower than copying.
 pub fn pipe(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = kernel::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    kernel::fcntl_setpipe_size(&write, size)?;
+    resize_pipe(&write, size)?;
     Ok((read, write))
+}
+
+/// Lets a pipe hold at least `size` bytes.
+///
+/// # Errors
+/// As for [`pipe`]; the pipe is as it was.
+pub fn resize_pipe(end: impl AsFd, size: usize) -> io::Result<()> {
+    kernel::fcntl_setpipe_size(end, size)?;
+    Ok(())
 }
 
 /// Sends our FIN; the peer may still send.

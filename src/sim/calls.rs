@@ -91,7 +91,10 @@ pub fn pipe_with(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 pub fn fcntl_setpipe_size(fd: impl AsFd, size: usize) -> Result<usize> {
-    if is_ours(&fd) { Ok(size) } else { real::fcntl_setpipe_size(fd, size) }
+    if !is_ours(&fd) {
+        return real::fcntl_setpipe_size(fd, size);
+    }
+    with(|sim| if sim.fails(10) { Err(Errno::PERM) } else { Ok(size) })
 }
 
 pub fn splice(

@@ -218,7 +218,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
             id: 0,
             bridge,
             driver: Driver::IoUring,
-            pipes_max: rng.u32(..4),
+            pipes_max: rng.u32(..6),
             pipe_size: 64 * 1024,
             rng: rng.fork(),
             listeners: vec![(0, listener)],

@@ -1,7 +1,8 @@
 //! The real binary, running.
 
 use std::{
-    fs,
+    collections::BTreeMap,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt, process::CommandExt},
@@ -276,6 +277,21 @@ impl Proxy {
     pub fn descriptors(&self) -> usize {
         let pid = self.pid().as_raw_nonzero();
         fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
+    /// How much each pipe of the process may hold, smallest first; both ends are one.
+    pub fn pipe_sizes(&self) -> Vec<usize> {
+        let pid = self.pid().as_raw_nonzero();
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().path());
+        // Each is named by what it is: `pipe:[17]`.
+        let pipes: BTreeMap<PathBuf, PathBuf> = entries
+            .filter_map(|fd| Some((fs::read_link(&fd).ok()?, fd)))
+            .filter(|(what, _)| what.to_string_lossy().starts_with("pipe:"))
+            .collect();
+        let size = |fd| rustix::pipe::fcntl_getpipe_size(File::open(fd).unwrap()).unwrap();
+        let mut sizes: Vec<usize> = pipes.values().map(size).collect();
+        sizes.sort_unstable();
+        sizes
     }
 
     /// Open descriptors once their number stays the same: connections that are over are closed.

@@ -140,6 +140,37 @@ fn a_bulk_transfer_is_spliced() {
     });
 }
 
+/// 1. Eight clients ask for 4 MiB each and do not read: eight pipes are open. 2. They read, and get
+///    every byte. 3. Of the pipes a quarter has grown, for the bulk that it carried.
+#[test]
+fn pipes_that_carry_bulk_grow_up_to_a_quarter_of_them() {
+    const BYTES: u64 = 4 << 20;
+    each_driver(|driver| {
+        let seed = Seed::new();
+        let hand = Hand::new();
+        let config = Config::new(driver).runtime("pipes_per_shard = 8");
+        let proxy = config.listener("splice = \"on\"").backend(hand.address()).start();
+        let others = proxy.pipe_sizes();
+        let stalled: Vec<_> = (0..8)
+            .map(|i| {
+                let client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
+                let (mut server, mut rng) = (hand.take(), seed.rng(i));
+                (client, thread::spawn(move || peer::write_bulk(&mut server, &mut rng, BYTES)))
+            })
+            .collect();
+        proxy.wait_stats("all pipes held", |s| s.shards("pipes_in_use") == 8);
+        for (mut client, writer) in stalled {
+            let seen = peer::read_to_end(&mut client);
+            assert_eq!((seen.bytes, seen.end), (BYTES, End::Fin));
+            assert_eq!(seen.digest, writer.join().unwrap());
+        }
+        proxy.wait_stats("all pipes back", |s| s.shards("pipes_in_use") == 0);
+        let mut expected = [others, vec![256 << 10; 6], vec![1 << 20; 2]].concat();
+        expected.sort_unstable();
+        assert_eq!(proxy.pipe_sizes(), expected);
+    });
+}
+
 /// 1. Connections carry bulk and messages, and fall silent. 2. Idle, they hold neither buffer nor
 ///    pipe, on any path. 3. They still work.
 #[test]

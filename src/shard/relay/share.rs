@@ -2,7 +2,8 @@
 
 use crate::rt;
 
-/// Bytes one direction moves before others get their turn: one pipe full, about 60 us of work.
+/// Bytes after which a direction leaves the turn to others: one pipe full, about 60 us of work. A
+/// pipe that has grown is filled and drained all the same, which is four times as much.
 const TURN_BYTES: usize = 256 * 1024;
 
 /// What one read counts for at least: the calls cost as much as moving this many bytes does.
