@@ -22,7 +22,10 @@
 //!
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
 
-use crate::config::{Auto, Config};
+use crate::{
+    config::{Auto, Config},
+    rt::GROWN_PIPE,
+};
 
 /// A client and a server socket; pipes are lent from a pool and counted apart.
 pub const FDS_PER_CONN: u64 = 2;
@@ -114,6 +117,8 @@ pub struct Limits {
     pub max_connections: u32,
     /// Pipes each shard may open.
     pub pipes_per_shard: u32,
+    /// How many of them may grow to [`GROWN_PIPE`].
+    pub grown_pipes_per_shard: u32,
 }
 
 impl Host {
@@ -166,11 +171,14 @@ impl Limits {
                 host.reserved()
             ));
         }
-        Ok(Limits { shards, max_connections, pipes_per_shard })
+        let grown_pipes_per_shard =
+            pipes_that_may_grow(host, shards, pipes_per_shard, runtime.pipe_size);
+        Ok(Limits { shards, max_connections, pipes_per_shard, grown_pipes_per_shard })
     }
 }
 
-/// At most half of the user's pipe pages and an eighth of the descriptors, over all shards.
+/// At most half of the user's pipe pages, before any pipe grows, and an eighth of the descriptors,
+/// over all shards.
 fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
     let pages_each = u64::from(pipe_size).div_ceil(PAGE);
     let by_pages = match host.pipe_pages_soft {
@@ -180,6 +188,19 @@ fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
     let by_fds = host.nofile / 8 / FDS_PER_PIPE;
     let each = by_pages.min(by_fds) / shards as u64;
     each.min(u64::from(PIPES_PER_SHARD_MAX)) as u32
+}
+
+/// A quarter of the pipes, as long as all of them take at most 7/8 of the user's pages.
+fn pipes_that_may_grow(host: &Host, shards: usize, pipes: u32, pipe_size: u32) -> u32 {
+    let size = u64::from(pipe_size);
+    let planned = shards as u64 * u64::from(pipes) * size.div_ceil(PAGE);
+    let pages_more = (GROWN_PIPE as u64).saturating_sub(size) / PAGE;
+    let by_pages = match host.pipe_pages_soft {
+        _ if pages_more == 0 => 0,
+        0 => u64::MAX,
+        pages => (pages / 8 * 7).saturating_sub(planned) / pages_more / shards as u64,
+    };
+    by_pages.min(u64::from(pipes / 4)) as u32
 }
 
 fn does_not_fit(wanted: u32, room: u32, pipe_fds: u64, host: &Host) -> String {
@@ -216,6 +237,25 @@ mod tests {
         // Half of 16,384 pages, 64 pages a pipe, 2 shards.
         assert_eq!(limits.pipes_per_shard, 64);
         assert_eq!(limits.max_connections, (20_000 - 256 - 2 * 128) / 2);
+    }
+
+    #[test]
+    fn a_quarter_of_the_pipes_may_grow_where_the_pages_suffice() {
+        let grown = |runtime: &str| {
+            Limits::fit(&config(runtime), &host(20_000)).unwrap().grown_pipes_per_shard
+        };
+        // 2 shards x 16 pipes x 192 pages more: 6,144, to 8,192 of 16,384.
+        assert_eq!(grown(""), 16);
+        assert_eq!(grown("shards = 1"), 32);
+        assert_eq!(grown("pipes_per_shard = 3"), 0);
+        // 16,384 pages are planned already.
+        assert_eq!(grown("pipes_per_shard = 128"), 0);
+        // 256 pipes of 16 pages leave 10,240 for 240 more each.
+        assert_eq!(grown("shards = 1\npipe_size = \"64KiB\""), 42);
+        assert_eq!(grown("pipe_size = \"1MiB\""), 0);
+        let unlimited = Host { pipe_pages_soft: 0, ..host(20_000) };
+        let limits = Limits::fit(&config("pipes_per_shard = 128"), &unlimited).unwrap();
+        assert_eq!(limits.grown_pipes_per_shard, 32);
     }
 
     #[test]

@@ -35,11 +35,10 @@ use std::{
 use rustix::event::EventfdFlags;
 
 pub use self::{
-    driver::{Choice, Driver, choose},
+    driver::{Choice, Driver, Engine, choose},
     lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, Received, Sent, pass_on},
     meter::Meters,
-    pipe::{Pipe, take_pipe},
-    ring::BUFFERS,
+    pipe::{GROWN_PIPE, Pipe, PipeBounds, take_pipe},
     socket::Socket,
 };
 
@@ -82,20 +81,16 @@ fn try_with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) {
 
 /// What a shard's runtime needs to start.
 pub struct Setup {
-    /// Which kernel interface to use; [`choose`] has probed it.
-    pub driver: Driver,
+    /// What carries it.
+    pub engine: Engine,
     /// What wakes this shard.
     pub bell: &'static Bell,
     /// How full this shard's pools are, for everybody to read.
     pub meters: &'static Meters,
     /// Pipes this shard may open.
-    pub pipes_max: u32,
-    /// Bytes of each.
-    pub pipe_size: usize,
+    pub pipes: PipeBounds,
     /// Buffers this shard may lend, apart from those of the ring.
     pub chunks_max: u32,
-    /// Buffers of the ring, a power of two.
-    pub ring_buffers: u16,
 }
 
 /// Wakes a shard from another thread.
@@ -122,9 +117,9 @@ impl Bell {
 /// On epoll somebody has to [`answer_bell`], or no [`turn`] ever ends.
 ///
 /// # Errors
-/// The driver could not be made, or no descriptor is left.
+/// On epoll no descriptor is left.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
-    let local = start(&setup)?;
+    let local = start(setup);
     match &local.ring {
         None => epoll::block_on(&local, main),
         Some(ring) => {
@@ -138,27 +133,20 @@ pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result
 }
 
 /// Makes this thread a shard's.
-fn start(setup: &Setup) -> io::Result<Rc<Local>> {
-    let ring = match setup.driver {
-        Driver::IoUring => {
-            let ring = ring::Ring::new(setup.meters, setup.ring_buffers);
-            Some(ring.map_err(|error| io::Error::new(error.kind(), driver::explain(&error)))?)
-        }
-        Driver::Epoll => None,
-    };
+fn start(setup: Setup) -> Rc<Local> {
     let local = Rc::new(Local {
         bell: setup.bell,
-        ring,
+        ring: setup.engine.ring,
         tasks: tasks::Tasks::default(),
         timers: timers::Timers::default(),
         turns: epoll::Turns::default(),
         meter: meter::TurnMeter::new(setup.meters),
         chunks: lease::Chunks::new(setup.meters, setup.chunks_max),
-        pipes: pipe::Pipes::new(setup.meters, setup.pipes_max, setup.pipe_size),
+        pipes: pipe::Pipes::new(setup.meters, setup.pipes),
         sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&local)));
-    Ok(local)
+    local
 }
 
 /// Everybody who is ready runs once; then the kernel gets what they ask for, and the shard waits

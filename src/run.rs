@@ -2,17 +2,15 @@
 //!
 //! The order matters: everything that can be refused is refused before the first connection.
 
+mod shards;
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
-    sync::{
-        Arc,
-        mpsc::{self, Receiver},
-    },
-    thread,
+    sync::Arc,
 };
 
 use crate::{
@@ -24,7 +22,7 @@ use crate::{
     counter::Gate,
     limits::{Host, Limits},
     log,
-    rt::{self, Bell, Choice, Driver},
+    rt::{Bell, Driver, PipeBounds},
     shard, sock,
 };
 
@@ -79,11 +77,6 @@ pub fn run(path: &Path) -> ExitCode {
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let in_file = |problem| format!("{}: {problem}", config.path.display());
     let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
-    let driver = rt::choose(wish(config.runtime.driver))?;
-    let access_log = AccessLog::open(&config.log.access)?;
-    let admin = coordinator::bind_admin(config.admin.listen)?;
-    let sockets = bind(&config, limits.shards)?;
-    warn_without_pipes(&config, &limits);
     let plan = Plan::new(&config);
     let gates = Gates {
         runtime: Gate::new(limits.max_connections),
@@ -92,10 +85,15 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let seats = seats(&config, limits.shards).map_err(|error| cause(&error))?;
     // For the life of the process: shards never end before it does.
     let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, seats)));
+    let (driver, threads) = shards::prepare(bridge, wish(config.runtime.driver))?;
+    let access_log = AccessLog::open(&config.log.access)?;
+    let admin = coordinator::bind_admin(config.admin.listen)?;
+    let sockets = bind(&config, limits.shards)?;
+    warn_without_pipes(&config, &limits);
     // Before a shard accepts: it would find nobody to pick.
     let events = Arc::new(Events::default());
     let pools = Pools::new(&config, bridge, &events);
-    let shards = shard_setups(&config, bridge, &driver, &limits, sockets.per_shard);
+    let setups = shard_setups(&config, bridge, &limits, sockets.per_shard);
     let setup = coordinator::Setup {
         config,
         bridge,
@@ -107,7 +105,7 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         bound: sockets.bound,
         access_log,
         lost_lines,
-        start_shards: Box::new(|| start_shards(shards)),
+        start_shards: Box::new(|| shards::start(threads, setups)),
     };
     coordinator::run(setup)
 }
@@ -194,45 +192,19 @@ fn warn_without_pipes(config: &Config, limits: &Limits) {
 fn shard_setups(
     config: &Config,
     bridge: &'static Bridge,
-    driver: &Choice,
     limits: &Limits,
     sockets: Vec<Vec<(usize, OwnedFd)>>,
 ) -> Vec<shard::Setup> {
     let setup = |(id, listeners)| shard::Setup {
         id,
         bridge,
-        driver: driver.driver,
-        pipes_max: limits.pipes_per_shard,
-        pipe_size: config.runtime.pipe_size as usize,
+        pipes: PipeBounds {
+            max: limits.pipes_per_shard,
+            grown_max: limits.grown_pipes_per_shard,
+            size: config.runtime.pipe_size as usize,
+        },
         rng: fastrand::Rng::new(),
         listeners,
     };
     sockets.into_iter().enumerate().map(setup).collect()
-}
-
-fn start_shards(shards: Vec<shard::Setup>) -> Result<(), String> {
-    let started: Vec<Receiver<Result<(), String>>> = shards.into_iter().map(start_shard).collect();
-    let answer = |(id, started): (usize, Receiver<Result<(), String>>)| {
-        let answer = started.recv().unwrap_or_else(|_| Err("it ended at once".into()));
-        answer.map_err(|error| format!("cannot start shard {id}: {error}"))
-    };
-    started.into_iter().enumerate().try_for_each(answer)
-}
-
-fn start_shard(setup: shard::Setup) -> Receiver<Result<(), String>> {
-    let (tell, started) = mpsc::channel();
-    let (serving, failed) = (tell.clone(), tell);
-    let name = format!("ringway-shard-{}", setup.id);
-    let body = move || {
-        // The receiver is gone once the shard has started; nobody is left to tell then.
-        let on_start = move |started: io::Result<()>| {
-            let _ = serving.send(started.map_err(|error| cause(&error)));
-        };
-        if let Err(error) = shard::run(setup, on_start) {
-            let _ = failed.send(Err(cause(&error)));
-        }
-    };
-    // A thread that cannot be made drops `tell`, which reads as an early end.
-    drop(thread::Builder::new().name(name).spawn(body));
-    started
 }

@@ -33,7 +33,7 @@ use self::{accept::Admission, conn::Conn, pool::Pool, record::Outcome};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
     hist::Latency,
-    rt::{self, Driver, Socket},
+    rt::{self, Engine, PipeBounds, Socket},
 };
 
 /// What a shard is given to start with.
@@ -42,12 +42,8 @@ pub struct Setup {
     pub id: usize,
     /// What it shares with the coordinator.
     pub bridge: &'static Bridge,
-    /// Chosen once for all shards.
-    pub driver: Driver,
     /// Pipes it may open.
-    pub pipes_max: u32,
-    /// Bytes of each.
-    pub pipe_size: usize,
+    pub pipes: PipeBounds,
     /// Its source of chance.
     pub rng: fastrand::Rng,
     /// Listening sockets, each with the index of its listener.
@@ -77,32 +73,39 @@ pub struct Shard {
     ticked: Cell<Instant>,
 }
 
+/// Makes the calling thread that of shard `id`, on its CPU; before anything is made there, so that
+/// its memory is near.
+pub fn take_seat(bridge: &Bridge, id: usize) {
+    let board = &bridge.boards.shards[id];
+    if let Some(cpu) = board.cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    }
+    board.tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
+}
+
 /// Runs a shard on the calling thread until the process ends. `on_start` is told once it accepts,
 /// or why it cannot.
 ///
 /// # Errors
 /// The runtime could not be made.
-pub fn run(setup: Setup, on_start: impl FnOnce(io::Result<()>) + 'static) -> io::Result<()> {
-    if let Some(cpu) = setup.bridge.boards.shards[setup.id].cpu {
-        core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
-    }
-    let board = &setup.bridge.boards.shards[setup.id];
-    board.tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Ordering::Relaxed);
-    rt::run(setup.runtime(), live(setup, on_start))
+pub fn run(
+    setup: Setup,
+    engine: Engine,
+    on_start: impl FnOnce(io::Result<()>) + 'static,
+) -> io::Result<()> {
+    rt::run(setup.runtime(engine), live(setup, on_start))
 }
 
 impl Setup {
     /// What its runtime needs of it.
-    pub(crate) fn runtime(&self) -> rt::Setup {
+    pub(crate) fn runtime(&self, engine: Engine) -> rt::Setup {
         let board = &self.bridge.boards.shards[self.id];
         rt::Setup {
-            driver: self.driver,
+            engine,
             bell: &board.bell,
             meters: board.meters,
-            pipes_max: self.pipes_max,
-            pipe_size: self.pipe_size,
+            pipes: self.pipes,
             chunks_max: rt::CHUNKS_MAX,
-            ring_buffers: rt::BUFFERS,
         }
     }
 }

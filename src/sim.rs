@@ -128,6 +128,7 @@ pub(crate) struct Sim {
     backlog: Option<VecDeque<u32>>,
     pipes: Vec<VecDeque<Piece>>,
     dials: u64,
+    pipes_grown: u64,
     world: world::World,
     bridge: Option<&'static Bridge>,
 }

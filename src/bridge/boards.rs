@@ -186,7 +186,7 @@ pub struct ShardBoard {
     pub cpu: Option<usize>,
     /// Wakes it, from any thread.
     pub bell: rt::Bell,
-    /// Its kernel thread, for reading its CPU time; 0 before it runs.
+    /// Its kernel thread, for reading its CPU time; 0 before there is one.
     pub tid: AtomicU32,
     state: AtomicU8,
     /// In the order of the plan.

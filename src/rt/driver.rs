@@ -1,7 +1,12 @@
-//! Which kernel interface carries a shard: chosen once, by a probe with the real flags.
+//! Which kernel interface carries the shards: one for all, chosen once each of them has tried to
+//! make a ring of its own.
 
 use std::io;
 
+use super::{
+    Meters,
+    ring::{BUFFERS, Ring},
+};
 use crate::args::cause;
 
 /// A kernel interface.
@@ -23,6 +28,35 @@ impl Driver {
     }
 }
 
+/// What carries one shard; lives on its thread.
+pub struct Engine {
+    /// `None` where it is monoio's, on epoll.
+    pub(super) ring: Option<Ring>,
+}
+
+impl Engine {
+    /// Makes one for this thread.
+    ///
+    /// # Errors
+    /// What the kernel answered; [`choose`] explains it.
+    pub fn new(driver: Driver, meters: &'static Meters) -> io::Result<Engine> {
+        match driver {
+            Driver::IoUring => Engine::on_ring(meters, BUFFERS),
+            Driver::Epoll => Ok(Engine::on_epoll()),
+        }
+    }
+
+    /// One that needs nothing of the host.
+    pub fn on_epoll() -> Engine {
+        Engine { ring: None }
+    }
+
+    /// One with so many buffers in its ring, a power of two.
+    pub(crate) fn on_ring(meters: &'static Meters, buffers: u16) -> io::Result<Engine> {
+        Ok(Engine { ring: Some(Ring::new(meters, buffers)?) })
+    }
+}
+
 /// What was chosen, and why where that is not obvious.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -32,30 +66,29 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses a driver; `wanted` is `None` for "auto".
+/// Chooses a driver; `wanted` is `None` for "auto", `refusal` what the kernel answered to a shard
+/// that got no [`Engine`] of that driver.
 ///
 /// # Errors
 /// io_uring was demanded and this host refuses it: the sentence says what the kernel answered and
 /// what to do.
-pub fn choose(wanted: Option<Driver>) -> Result<Choice, String> {
-    if wanted == Some(Driver::Epoll) {
-        return Ok(Choice { driver: Driver::Epoll, reason: "asked for by runtime.driver".into() });
-    }
-    let refusal = match super::ring::probe() {
-        Ok(()) => return Ok(Choice { driver: Driver::IoUring, reason: String::new() }),
-        Err(error) => explain(&error),
+pub fn choose(wanted: Option<Driver>, refusal: Option<&io::Error>) -> Result<Choice, String> {
+    let (driver, reason) = match (wanted, refusal.map(explain)) {
+        (Some(Driver::Epoll), _) => (Driver::Epoll, "asked for by runtime.driver".to_owned()),
+        (_, None) => (Driver::IoUring, String::new()),
+        (None, Some(refusal)) => (Driver::Epoll, format!("no io_uring: {refusal}")),
+        (Some(Driver::IoUring), Some(refusal)) => {
+            return Err(format!(
+                "runtime.driver = \"io_uring\": this host refuses io_uring: {refusal} \
+                 (write \"auto\" or \"epoll\", or allow io_uring)"
+            ));
+        }
     };
-    match wanted {
-        Some(_) => Err(format!(
-            "runtime.driver = \"io_uring\": this host refuses io_uring: {refusal} \
-             (write \"auto\" or \"epoll\", or allow io_uring)"
-        )),
-        None => Ok(Choice { driver: Driver::Epoll, reason: format!("no io_uring: {refusal}") }),
-    }
+    Ok(Choice { driver, reason })
 }
 
 /// What the kernel answered, and what it means.
-pub(super) fn explain(error: &io::Error) -> String {
+fn explain(error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             ", a seccomp profile or kernel.io_uring_disabled forbids it"
@@ -70,4 +103,31 @@ pub(super) fn explain(error: &io::Error) -> String {
         _ => "",
     };
     format!("{}{hint}", cause(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(wanted: Option<Driver>, refusal: Option<i32>) -> Result<(Driver, String), String> {
+        let refusal = refusal.map(io::Error::from_raw_os_error);
+        choose(wanted, refusal.as_ref()).map(|choice| (choice.driver, choice.reason))
+    }
+
+    #[test]
+    fn one_refusal_makes_it_epoll_for_all_unless_the_ring_was_demanded() {
+        const NOMEM: i32 = 12;
+        let (ring, epoll) = (Driver::IoUring, Driver::Epoll);
+        assert_eq!(chosen(None, None), Ok((ring, String::new())));
+        assert_eq!(chosen(Some(ring), None), Ok((ring, String::new())));
+        let asked = "asked for by runtime.driver".to_owned();
+        assert_eq!(chosen(Some(epoll), None), Ok((epoll, asked)));
+        let (driver, reason) = chosen(None, Some(NOMEM)).unwrap();
+        assert_eq!(driver, epoll);
+        assert!(reason.starts_with("no io_uring: cannot allocate memory, the limit"), "{reason}");
+        let sentence = chosen(Some(ring), Some(NOMEM)).unwrap_err();
+        assert!(sentence.contains("this host refuses io_uring: cannot"), "{sentence}");
+        assert!(sentence.contains("RLIMIT_MEMLOCK"), "{sentence}");
+        assert!(sentence.contains("write \"auto\" or \"epoll\""), "{sentence}");
+    }
 }

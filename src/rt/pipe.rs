@@ -14,20 +14,25 @@ use crate::sock;
 /// After the kernel refused a pipe, how long until the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a pipe that carries bulk grows to. With eight streams a GB costs two thirds of the CPU time
-/// that it costs with pipes of 256 KiB; it is the most that the kernel lets plain users have.
-const GROWN_SIZE: usize = 1 << 20;
+/// What a pipe that carries bulk grows to: the most that `fs.pipe-max-size`, as it comes, lets
+/// users without privileges have.
+pub const GROWN_PIPE: usize = 1 << 20;
 
-/// One pipe of so many may grow. With pipes of 256 KiB a shard's then take 7/4 of what they took:
-/// of the half of the user's pages that [`crate::limits`] plans with, 7/8 of all.
-const PIPES_PER_GROWN: u32 = 4;
+/// How many pipes a shard may have, and how large.
+#[derive(Clone, Copy, Debug)]
+pub struct PipeBounds {
+    /// Open at once.
+    pub max: u32,
+    /// Of these, how many may grow to [`GROWN_PIPE`].
+    pub grown_max: u32,
+    /// Bytes of each as it is opened.
+    pub size: usize,
+}
 
-/// A shard's pipes: opened on demand, kept while empty, at most `max`.
+/// A shard's pipes: opened on demand, kept while empty.
 pub(super) struct Pipes {
     meters: &'static Meters,
-    max: u32,
-    /// As they are opened.
-    size: usize,
+    bounds: PipeBounds,
     free: RefCell<Vec<Ends>>,
     /// Lent before the others.
     free_grown: RefCell<Vec<Ends>>,
@@ -40,8 +45,6 @@ pub(super) struct Pipes {
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
-    /// Bytes it was asked to hold at least.
-    size: usize,
 }
 
 /// Whether the kernel refused something so recently that asking again is in vain.
@@ -50,11 +53,10 @@ fn is_recent(refused: &Cell<Option<Instant>>) -> bool {
 }
 
 impl Pipes {
-    pub(super) fn new(meters: &'static Meters, max: u32, size: usize) -> Self {
+    pub(super) fn new(meters: &'static Meters, bounds: PipeBounds) -> Self {
         Pipes {
             meters,
-            max,
-            size,
+            bounds,
             free: RefCell::default(),
             free_grown: RefCell::default(),
             grown: Cell::default(),
@@ -63,21 +65,25 @@ impl Pipes {
         }
     }
 
-    fn lend(&self) -> Option<Ends> {
-        let free = self.free_grown.borrow_mut().pop();
-        free.or_else(|| self.free.borrow_mut().pop()).or_else(|| self.open())
+    /// The ends of a free pipe, and whether it has grown.
+    fn lend(&self) -> Option<(Ends, bool)> {
+        if let Some(ends) = self.free_grown.borrow_mut().pop() {
+            return Some((ends, true));
+        }
+        let free = self.free.borrow_mut().pop();
+        free.or_else(|| self.open()).map(|ends| (ends, false))
     }
 
     /// A pipe, unless the bound or the kernel says no. An unprivileged user's pipe pages are
     /// limited over all processes, so the kernel may refuse what our own arithmetic allows.
     fn open(&self) -> Option<Ends> {
-        if self.meters.pipes_open.get() >= self.max || is_recent(&self.refused) {
+        if self.meters.pipes_open.get() >= self.bounds.max || is_recent(&self.refused) {
             return None;
         }
-        match sock::pipe(self.size) {
+        match sock::pipe(self.bounds.size) {
             Ok((read, write)) => {
                 self.meters.pipes_open.up();
-                Some(Ends { read, write, size: self.size })
+                Some(Ends { read, write })
             }
             Err(_) => {
                 self.refused.set(Some(super::now()));
@@ -87,38 +93,37 @@ impl Pipes {
     }
 
     /// Takes an empty pipe back; one that carried bulk may come back larger.
-    fn keep(&self, mut ends: Ends, bulk: bool) {
-        if bulk {
-            self.grow(&mut ends);
-        }
-        let list = if self.is_grown(&ends) { &self.free_grown } else { &self.free };
+    fn keep(&self, ends: Ends, grown: bool, bulk: bool) {
+        let grown = grown || (bulk && self.grow(&ends));
+        let list = if grown { &self.free_grown } else { &self.free };
         list.borrow_mut().push(ends);
     }
 
     /// Closes a pipe that still holds something.
-    fn forget(&self, ends: &Ends) {
+    fn forget(&self, grown: bool) {
         self.meters.pipes_open.down();
-        if self.is_grown(ends) {
-            self.grown.update(|grown| grown - 1);
-        }
+        self.grown.update(|count| count - u32::from(grown));
     }
 
-    fn is_grown(&self, ends: &Ends) -> bool {
-        ends.size > self.size
+    /// Pipes that are neither free nor in use, or are counted wrongly.
+    #[cfg(test)]
+    pub(super) fn astray(&self) -> usize {
+        let (free, grown) = (self.free.borrow().len(), self.free_grown.borrow().len());
+        let open = self.meters.pipes_open.get() - self.meters.pipes_in_use.get();
+        (open as usize).abs_diff(free + grown) + (self.grown.get() as usize).abs_diff(grown)
     }
 
-    fn grow(&self, ends: &mut Ends) {
-        let may = ends.size < GROWN_SIZE && self.grown.get() < self.max / PIPES_PER_GROWN;
-        if !may || is_recent(&self.growth_refused) {
-            return;
+    /// Whether a pipe may be larger now.
+    fn grow(&self, ends: &Ends) -> bool {
+        if self.grown.get() >= self.bounds.grown_max || is_recent(&self.growth_refused) {
+            return false;
         }
-        match sock::resize_pipe(&ends.write, GROWN_SIZE) {
-            Ok(()) => {
-                ends.size = GROWN_SIZE;
-                self.grown.update(|grown| grown + 1);
-            }
-            Err(_) => self.growth_refused.set(Some(super::now())),
+        let grown = sock::resize_pipe(&ends.write, GROWN_PIPE).is_ok();
+        match grown {
+            true => self.grown.update(|count| count + 1),
+            false => self.growth_refused.set(Some(super::now())),
         }
+        grown
     }
 }
 
@@ -129,22 +134,27 @@ pub struct Pipe {
     /// `None` exactly while being dropped.
     ends: Option<Ends>,
     /// Our own count: `EAGAIN` from a socket means that it is empty *or* that the pipe is full.
-    held: usize,
+    held: u32,
+    /// True exactly when it has [`GROWN_PIPE`] bytes.
+    grown: bool,
     /// True exactly when it was filled at once with a quarter of its size. A pipe has places for
     /// pages, not for bytes: of a network's small packets it may hold no more than that.
     bulk: bool,
 }
 
+// An idle connection has room for one in each direction, whether it is there or not.
+const _: () = assert!(size_of::<Pipe>() <= 24);
+
 /// Lends a pipe, or says that none is left.
 pub fn take_pipe() -> Option<Pipe> {
     let home = with_local(Rc::clone);
     let pool = &home.pipes;
-    let Some(ends) = pool.lend() else {
+    let Some((ends, grown)) = pool.lend() else {
         pool.meters.pipes_dry.add(1);
         return None;
     };
     pool.meters.pipes_in_use.up();
-    Some(Pipe { home, ends: Some(ends), held: 0, bulk: false })
+    Some(Pipe { home, ends: Some(ends), held: 0, grown, bulk: false })
 }
 
 impl Pipe {
@@ -154,7 +164,7 @@ impl Pipe {
 
     /// Bytes in the pipe.
     pub fn held(&self) -> usize {
-        self.held
+        self.held as usize
     }
 
     /// Fills the empty pipe from `source`; 0 is the end of the stream.
@@ -163,10 +173,10 @@ impl Pipe {
     /// `WouldBlock` when the source is empty, else the peer's reset.
     pub fn splice_in(&mut self, source: &Socket) -> io::Result<usize> {
         assert_eq!(self.held, 0, "a pipe is drained before it is refilled");
-        let Ends { write, size, .. } = self.ends();
-        let moved = sock::splice(source, write, *size)?;
+        let size = if self.grown { GROWN_PIPE } else { self.home.pipes.bounds.size };
+        let moved = sock::splice(source, &self.ends().write, size)?;
         self.bulk |= moved >= size / 4;
-        self.held = moved;
+        self.held = moved as u32;
         Ok(moved)
     }
 
@@ -175,8 +185,8 @@ impl Pipe {
     /// # Errors
     /// `WouldBlock` when the sink is full, else the peer's reset.
     pub fn splice_out(&mut self, sink: &Socket) -> io::Result<usize> {
-        let moved = sock::splice(&self.ends().read, sink, self.held)?;
-        self.held -= moved;
+        let moved = sock::splice(&self.ends().read, sink, self.held())?;
+        self.held -= moved as u32;
         Ok(moved)
     }
 }
@@ -190,8 +200,8 @@ impl Drop for Pipe {
             self.held = 0;
         }
         match self.ends.take() {
-            Some(ends) if self.held == 0 => pool.keep(ends, self.bulk),
-            Some(ends) => pool.forget(&ends),
+            Some(ends) if self.held == 0 => pool.keep(ends, self.grown, self.bulk),
+            Some(_) => pool.forget(self.grown),
             None => {}
         }
     }

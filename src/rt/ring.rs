@@ -43,15 +43,6 @@ pub(super) const INBOX_MAX: u16 = 8;
 /// Cancels in vain after which a receive counts as over: its last completion was lost.
 const MISSES_MAX: u8 = 100;
 
-/// Whether this host has what the engine needs. One ring only: the kernel gives the memory of a
-/// closed one back later, so many would be in the way of those that are to come.
-///
-/// # Errors
-/// What the kernel answered.
-pub(super) fn probe() -> io::Result<()> {
-    Kernel::new(&Buffers::new(Box::leak(Box::default()), BUFFERS)).map(drop)
-}
-
 /// A ring and the sockets on it.
 pub(super) struct Ring {
     // Before the buffers, which the kernel knows as long as the ring lives.

@@ -352,6 +352,8 @@ pub(crate) struct Left {
     pub(crate) timers: usize,
     /// Buffers of the ring that the kernel does not have.
     pub(crate) ring_buffers: u16,
+    /// Neither free nor in use.
+    pub(crate) pipes: usize,
 }
 
 /// Runs a shard's tasks on this thread's simulation while `goes_on`, then drops them.
@@ -360,7 +362,7 @@ pub(crate) fn run(
     main: impl Future<Output = ()> + 'static,
     mut goes_on: impl FnMut() -> bool,
 ) -> Left {
-    let local = super::start(&setup).unwrap();
+    let local = super::start(setup);
     local.tasks.spawn(Box::pin(main));
     let ring = local.ring();
     while goes_on() {
@@ -372,6 +374,7 @@ pub(crate) fn run(
         tasks: local.tasks.count() - 2 - watch,
         timers: local.timers.count().saturating_sub(1),
         ring_buffers: ring.buffers().lent(),
+        pipes: local.pipes.astray(),
     };
     local.tasks.clear();
     LOCAL.take();

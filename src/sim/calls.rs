@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Sim, with};
-use crate::sock::calls as real;
+use crate::{rt::GROWN_PIPE, sock::calls as real};
 
 /// Whether a descriptor is simulated.
 fn is_ours(fd: &impl AsFd) -> bool {
@@ -94,7 +94,13 @@ pub fn fcntl_setpipe_size(fd: impl AsFd, size: usize) -> Result<usize> {
     if !is_ours(&fd) {
         return real::fcntl_setpipe_size(fd, size);
     }
-    with(|sim| if sim.fails(10) { Err(Errno::PERM) } else { Ok(size) })
+    with(|sim| {
+        if sim.fails(10) {
+            return Err(Errno::PERM);
+        }
+        sim.pipes_grown += u64::from(size == GROWN_PIPE);
+        Ok(size)
+    })
 }
 
 pub fn splice(

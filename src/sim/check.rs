@@ -56,6 +56,7 @@ impl Sim {
             ("ring dry", meters.ring_buffers_dry.get()),
             ("chunks dry", meters.chunks_dry.get()),
             ("pipes dry", meters.pipes_dry.get()),
+            ("pipes grown", self.pipes_grown),
             ("accept pauses", board.accept_pauses.get()),
         ]);
         for record in records {

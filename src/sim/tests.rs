@@ -30,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
 const SEEDS: u64 = 1000;
 
 /// What has to have happened, or the simulation is blind.
-const RARE: [&str; 20] = [
+const RARE: [&str; 21] = [
     "accept pauses",
     "bytes copied",
     "bytes spliced",
@@ -48,6 +48,7 @@ const RARE: [&str; 20] = [
     "no_backend",
     "overload",
     "pipes dry",
+    "pipes grown",
     "ring dry",
     "server_fin",
     "server_reset",

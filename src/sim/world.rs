@@ -17,7 +17,7 @@ use crate::{
         SendProxy, ShardState, Splice, Tier,
     },
     counter::Gate,
-    rt::{self, Bell, Driver},
+    rt::{self, Bell, Engine, PipeBounds},
     shard,
 };
 
@@ -217,15 +217,14 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
         let setup = shard::Setup {
             id: 0,
             bridge,
-            driver: Driver::IoUring,
-            pipes_max: rng.u32(..6),
-            pipe_size: 64 * 1024,
+            pipes: PipeBounds { max: rng.u32(..6), grown_max: 1, size: 64 * 1024 },
             rng: rng.fork(),
             listeners: vec![(0, listener)],
         };
-        let mut runtime = setup.runtime();
-        runtime.chunks_max = rng.u32(1..6);
-        runtime.ring_buffers = 1 << rng.u32(..6);
+        let chunks_max = rng.u32(1..6);
+        let engine = Engine::on_ring(bridge.boards.shards[0].meters, 1 << rng.u32(..6)).unwrap();
+        let mut runtime = setup.runtime(engine);
+        runtime.chunks_max = chunks_max;
         let life = shard::live(setup, Result::unwrap);
         let mut over_at = None;
         let left = rt::sim::run(runtime, life, || with(|sim| sim.goes_on(bridge, &mut over_at)));
@@ -259,6 +258,7 @@ fn begin(
         backlog: Some(Default::default()),
         pipes: Vec::new(),
         dials: 0,
+        pipes_grown: 0,
         world,
         bridge: Some(bridge),
     };

@@ -19,6 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ringway::rt::{Driver, Engine, choose};
+
 pub use config::Config;
 pub use peer::{End, Seen};
 pub use proxy::{Folder, Proxy};
@@ -56,7 +58,10 @@ pub fn wait_until(what: &str, mut look: impl FnMut() -> bool) {
 
 /// The drivers this host has; epoll always.
 pub fn drivers() -> Vec<&'static str> {
-    match ringway::rt::choose(Some(ringway::rt::Driver::IoUring)) {
+    let meters = Box::leak(Box::default());
+    let ring = Some(Driver::IoUring);
+    let refusal = Engine::new(Driver::IoUring, meters).err();
+    match choose(ring, refusal.as_ref()) {
         Ok(_) => vec!["io_uring", "epoll"],
         Err(refusal) => {
             eprintln!("NOT TESTED with io_uring: {refusal}");

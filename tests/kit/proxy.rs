@@ -68,10 +68,20 @@ pub fn run_to_end(text: &str) -> (Option<i32>, String, String) {
     run_to_end_while(text, |_| {})
 }
 
+/// The same as a user without privileges, by a program that runs the command behind its own
+/// arguments.
+pub fn run_to_end_as_nobody_by(program: &[&str], text: &str) -> (Option<i32>, String, String) {
+    let folder = Folder::new();
+    to_end(spawn(as_nobody(by(program, &folder)), &folder, text), |_| {})
+}
+
 /// The same, and does something with the process meanwhile.
 pub fn run_to_end_while(text: &str, act: impl FnOnce(Pid)) -> (Option<i32>, String, String) {
     let folder = Folder::new();
-    let mut child = spawn(Command::new(BINARY), &folder, text);
+    to_end(spawn(Command::new(BINARY), &folder, text), act)
+}
+
+fn to_end(mut child: Child, act: impl FnOnce(Pid)) -> (Option<i32>, String, String) {
     let stderr = collect(child.stderr.take().unwrap());
     act(Pid::from_child(&child));
     let status = wait_for("the end of the process", || child.try_wait().unwrap());
@@ -99,6 +109,21 @@ fn copy_into(folder: &Folder) -> PathBuf {
     assert!(copied.unwrap().success(), "cannot copy the binary");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     copy
+}
+
+/// A program that runs a copy of the binary behind its own arguments.
+fn by(program: &[&str], folder: &Folder) -> Command {
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).arg(copy_into(folder));
+    command
+}
+
+/// A command for the user without privileges; ours may have none already.
+fn as_nobody(mut command: Command) -> Command {
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
 }
 
 /// Reads a stream on a thread; the last reference but ours goes with its end.
@@ -131,21 +156,18 @@ impl Proxy {
     /// copy, because whom that program makes us may not reach the original.
     pub fn start_by(program: &[&str], text: &str) -> Proxy {
         let folder = Folder::new();
-        let copy = copy_into(&folder);
-        let mut command = Command::new(program[0]);
-        command.args(&program[1..]).arg(copy);
-        Proxy::launch(command, folder, text)
+        Proxy::launch(by(program, &folder), folder, text)
     }
 
     /// As a user without privileges: from a copy, because that user may not reach the original.
     pub fn start_as_nobody(text: &str) -> Proxy {
-        if !rustix::process::geteuid().is_root() {
-            return Proxy::start(text);
-        }
+        Proxy::start_as_nobody_by(&["env"], text)
+    }
+
+    /// As that user, by a program that runs the command behind its own arguments.
+    pub fn start_as_nobody_by(program: &[&str], text: &str) -> Proxy {
         let folder = Folder::new();
-        let mut command = Command::new(copy_into(&folder));
-        command.uid(NOBODY).gid(NOBODY);
-        Proxy::launch(command, folder, text)
+        Proxy::launch(as_nobody(by(program, &folder)), folder, text)
     }
 
     fn launch(command: Command, folder: Folder, text: &str) -> Proxy {
@@ -279,17 +301,20 @@ impl Proxy {
         fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
     }
 
-    /// How much each pipe of the process may hold, smallest first; both ends are one.
-    pub fn pipe_sizes(&self) -> Vec<usize> {
+    /// Its descriptors of one kind, by what they are: `pipe:[17]`. Both ends of a pipe are one.
+    pub fn links_to(&self, kind: &str) -> BTreeMap<PathBuf, PathBuf> {
         let pid = self.pid().as_raw_nonzero();
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().path());
-        // Each is named by what it is: `pipe:[17]`.
-        let pipes: BTreeMap<PathBuf, PathBuf> = entries
+        entries
             .filter_map(|fd| Some((fs::read_link(&fd).ok()?, fd)))
-            .filter(|(what, _)| what.to_string_lossy().starts_with("pipe:"))
-            .collect();
+            .filter(|(what, _)| what.to_string_lossy().starts_with(kind))
+            .collect()
+    }
+
+    /// How much each pipe of the process may hold, smallest first.
+    pub fn pipe_sizes(&self) -> Vec<usize> {
         let size = |fd| rustix::pipe::fcntl_getpipe_size(File::open(fd).unwrap()).unwrap();
-        let mut sizes: Vec<usize> = pipes.values().map(size).collect();
+        let mut sizes: Vec<usize> = self.links_to("pipe:").values().map(size).collect();
         sizes.sort_unstable();
         sizes
     }

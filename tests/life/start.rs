@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     kit::{
-        Config, Folder, FreePort, Server, each_driver, peer, proxy::BINARY, proxy::run_to_end,
+        Config, Folder, FreePort, Proxy, Server, drivers, each_driver, peer,
+        proxy::{BINARY, run_to_end, run_to_end_as_nobody_by},
         wait_until,
     },
     refuses,
@@ -231,4 +232,52 @@ fn the_report_line_comes_and_json_logs_are_json() {
         assert!(parsed.len() >= 2, "{lines}");
         assert!(parsed.iter().all(|line| line["timestamp"].is_string()), "{lines}");
     });
+}
+
+/// A user's memory for the rings of a few shards.
+const FEW_RINGS: [&str; 4] = ["sh", "-c", "ulimit -l 400 && exec \"$@\"", "sh"];
+
+/// 1. A user may lock memory for a few rings, and there are eight shards. 2. None of them has one:
+///    all are on epoll, the reason says which limit it was, and clients are served.
+#[test]
+fn where_not_every_shard_gets_a_ring_none_has_one() {
+    let server = Server::echo();
+    let text = Config::new("auto").shards(8).backend(server.address).text();
+    let proxy = Proxy::start_as_nobody_by(&FEW_RINGS, &text);
+    (0..20).for_each(|_| peer::echo(&mut proxy.connect(), b"served"));
+    let stats = proxy.stats();
+    assert_eq!(stats.0["driver"], "epoll");
+    let reason = stats.0["driver_reason"].as_str().unwrap();
+    // A host without io_uring says so instead.
+    assert!(drivers().len() == 1 || reason.contains("RLIMIT_MEMLOCK"), "{reason}");
+    assert_eq!(proxy.links_to("anon_inode:[io_uring]").len(), 0);
+}
+
+/// 1. The same, and the ring was demanded. 2. The process does not start, and its sentence names
+///    the limit and the way out. 3. Clients that try all the while are refused, each of them.
+#[test]
+fn a_ring_that_is_demanded_and_refused_is_told_before_any_client_is_taken() {
+    if drivers().len() == 1 {
+        return;
+    }
+    let server = Server::echo();
+    let edge = FreePort::new();
+    let config = Config::new("io_uring").shards(8).listen(&[&edge.address.to_string()]);
+    let text = config.backend(server.address).text();
+    let over = AtomicBool::new(false);
+    let (code, _, stderr) = thread::scope(|scope| {
+        let trying = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert!(refuses(edge.address), "a client was taken");
+            }
+        });
+        let ended = run_to_end_as_nobody_by(&FEW_RINGS, &text);
+        over.store(true, Ordering::Relaxed);
+        trying.join().unwrap();
+        ended
+    });
+    assert_eq!(code, Some(1));
+    for part in ["this host refuses io_uring", "RLIMIT_MEMLOCK", "fewer shards"] {
+        assert!(stderr.contains(part), "no {part:?} in {stderr}");
+    }
 }
