@@ -42,9 +42,9 @@ struct Args {
     /// Address to listen on; port 0 takes a free one
     #[arg(long)]
     listen: SocketAddr,
-    /// Where to connect for each client
-    #[arg(long)]
-    backend: SocketAddr,
+    /// Where to connect for each client; several take turns
+    #[arg(long, required = true)]
+    backend: Vec<SocketAddr>,
     /// How bytes move
     #[arg(long)]
     mode: Mode,
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match Relay::start(&args).and_then(|mut relay| relay.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot relay {} to {}: {error}", args.listen, args.backend);
+            eprintln!("cannot relay {} to {:?}: {error}", args.listen, args.backend);
             ExitCode::FAILURE
         }
     }
@@ -101,7 +101,7 @@ enum Pumped {
 }
 
 struct Relay {
-    backend: SocketAddr,
+    backends: Vec<SocketAddr>,
     mode: Mode,
     epoll: OwnedFd,
     listener: OwnedFd,
@@ -120,7 +120,7 @@ impl Relay {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Self {
-            backend: args.backend,
+            backends: args.backend.clone(),
             mode: args.mode,
             epoll,
             listener,
@@ -137,7 +137,7 @@ impl Relay {
         let mut events = [none; EVENTS_MAX];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
-            let timeout = if self.again.is_empty() { None } else { Some(&now) };
+            let timeout = self.again.first().map(|_| &now);
             let count = match epoll::wait(&self.epoll, &mut events[..], timeout) {
                 Err(Errno::INTR) => 0,
                 result => result?,
@@ -165,7 +165,8 @@ impl Relay {
 
     fn admit(&mut self, client: OwnedFd) -> io::Result<()> {
         sockopt::set_tcp_nodelay(&client, true)?;
-        let server = dial(self.backend)?;
+        self.backends.rotate_left(1);
+        let server = dial(self.backends[0])?;
         let flows = [Flow::new(self.mode)?, Flow::new(self.mode)?];
         let place = self.free.pop().unwrap_or(self.conns.len());
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;

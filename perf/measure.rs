@@ -27,6 +27,8 @@ mod machine;
 mod report;
 #[path = "measure/settings.rs"]
 mod settings;
+#[path = "measure/tail.rs"]
+mod tail;
 
 use std::{
     path::PathBuf,

@@ -5,19 +5,22 @@
 /// Connections of the latency at a fixed rate and of the growth, where it begins and where it ends.
 pub const SOME_CONNECTIONS: u32 = 64;
 pub const MANY_CONNECTIONS: u32 = 8_000;
+/// Backends of new connections: enough that no relay runs out of ports.
+pub const CONNECT_BACKENDS: u32 = 4;
 /// Backends where their growth ends, with one connection to each.
 pub const MANY_BACKENDS: u32 = 1_000;
 /// Streams beside a ping-pong.
 pub const FAIR_STREAMS: u32 = 8;
 
 /// What `perf/compare` runs, in its order.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     "messages-1",
     "messages-64",
     "messages-1000",
     "bulk-1",
     "bulk-8",
     "bulk-64",
+    "tail",
     "calls-64",
     "connect-32",
     "idle",
@@ -38,6 +41,8 @@ pub enum Work {
     Messages(u32),
     /// So many streams.
     Bulk(u32),
+    /// Few bytes after many.
+    Tail,
     /// Messages again, with every system call counted.
     Calls(u32),
     /// New connections, so many at once.
@@ -110,6 +115,7 @@ impl Case {
             ("bulk", Some(count), _) => Work::Bulk(count),
             ("calls", Some(count), _) => Work::Calls(count),
             ("connect", Some(count), _) => Work::Connect(count),
+            (_, _, "tail") => Work::Tail,
             (_, _, "idle") => Work::Idle,
             (_, _, "latency") => Work::Latency,
             (_, _, FAIR) => Work::Fair,
@@ -130,11 +136,15 @@ impl Case {
             Work::Messages(count) => format!("messages of 128 bytes each way, {count} connections"),
             Work::Bulk(1) => "bulk from server to client, 1 stream".to_owned(),
             Work::Bulk(count) => format!("bulk from server to client, {count} streams"),
+            Work::Tail => "how late a tail of 777 bytes comes after 4 MiB, 1 stream".to_owned(),
             Work::Calls(count) => {
                 format!("system calls for messages, {count} connections, counted by strace")
             }
             Work::Connect(count) => {
-                format!("new connections: connect, one message, close; {count} at once")
+                format!(
+                    "new connections: connect, one message, close; {count} at once, \
+                     {CONNECT_BACKENDS} backends"
+                )
             }
             Work::Idle => "idle connections that were used once, from 2,000 to 8,000".to_owned(),
             Work::Latency => "latency of messages at a fixed rate, 64 connections".to_owned(),
@@ -153,6 +163,16 @@ impl Case {
                 "memory of the process alone: what the kernel keeps for a connection beside its \
                  sockets, more for a ring than for epoll, is not in it",
             ),
+            Work::Connect(_) => Some(
+                "a port is used again after a second or two, so with one backend whoever makes \
+                 14,000 connections a second begins to search for a free one, at up to 200 us \
+                 each: the faster a relay, the sooner; hence several (the client has the same trouble, \
+                 with all relays alike)",
+            ),
+            Work::GrowthBackends => Some(
+                "with one backend a relay that makes 14,000 connections a second runs short of \
+                 ports and searches for them, so that its cost there tells how fast it was",
+            ),
             Work::Calls(_) => Some(
                 "strace slows the proxy alone, so one that takes many messages at once (a ring, or \
                  epoll with many events) makes fewer calls here than untraced",
@@ -169,6 +189,9 @@ impl Case {
         match self.work {
             Work::Messages(_) => &const { [figure("CPU time per message", "us")] },
             Work::Bulk(_) => &const { [figure("CPU time per GB", "s")] },
+            Work::Tail => {
+                &const { [figure("delay of a tail, p50", "us"), figure("delay of a tail, p99", "us")] }
+            }
             Work::Calls(_) => &const { [figure("system calls per message", "calls")] },
             Work::Connect(_) => &const { [figure("CPU time per new connection", "us")] },
             Work::Idle => &const { [figure("memory per connection", "B")] },
@@ -218,7 +241,7 @@ impl Case {
     /// The least that such work can cost.
     pub fn floor(&self) -> &'static str {
         match self.work {
-            Work::Bulk(_) | Work::Fair => "floor-splice",
+            Work::Bulk(_) | Work::Tail | Work::Fair => "floor-splice",
             _ => "floor-copy",
         }
     }
@@ -231,7 +254,7 @@ impl Case {
         let best = contender.ends_with("-best");
         self.takes(contender)
             && match self.work {
-                Work::Bulk(_) | Work::Fair => true,
+                Work::Bulk(_) | Work::Tail | Work::Fair => true,
                 Work::GrowthConnections | Work::GrowthBackends => !bulk_only && !best,
                 _ => !bulk_only,
             }
@@ -268,6 +291,8 @@ impl Case {
                 limits.extend((streams == 8).then(|| first(To::BestDefault, 0.35)));
                 limits
             }
+            // From the server's call to the client's: more than what the relay adds.
+            Work::Tail => vec![limit(1, To::Itself, 2_000.0)],
             // An engine that asks for readiness first cannot have fewer than four.
             Work::Calls(_) => {
                 vec![Limit { whose: "ringway-io_uring", ..first(To::Itself, 1.5) }]

@@ -15,9 +15,12 @@ use ringway::{
 
 use crate::{
     calls,
-    case::{Case, FAIR_STREAMS, MANY_BACKENDS, MANY_CONNECTIONS, SOME_CONNECTIONS, Work},
+    case::{
+        CONNECT_BACKENDS, Case, FAIR_STREAMS, MANY_BACKENDS, MANY_CONNECTIONS, SOME_CONNECTIONS,
+        Work,
+    },
     contender::{self, Backend, Place, Relay},
-    idle,
+    idle, tail,
 };
 
 /// Connections at once when backends grow.
@@ -55,9 +58,19 @@ impl Lab<'_> {
     /// The figures of one contender, in the case's order.
     pub fn run(&self, case: &Case, name: &str) -> Result<Vec<f64>, String> {
         match case.work {
-            Work::Messages(count) => self.one(name, Mode::Tcp, count, Window::us_each),
-            Work::Connect(count) => self.one(name, Mode::Connect, count, Window::us_each),
-            Work::Bulk(count) => self.one(name, Mode::Bulk, count, Window::seconds_per_gb),
+            Work::Messages(count) => {
+                let (_backend, relay) = self.start(name, "echo", 1)?;
+                Ok(vec![self.load(&relay, Mode::Tcp, count)?.us_each()])
+            }
+            Work::Connect(count) => {
+                let (_backend, relay) = self.start(name, "echo", CONNECT_BACKENDS)?;
+                Ok(vec![self.load(&relay, Mode::Connect, count)?.us_each()])
+            }
+            Work::Bulk(count) => {
+                let (_backend, relay) = self.start(name, "source", 1)?;
+                Ok(vec![self.load(&relay, Mode::Bulk, count)?.seconds_per_gb()])
+            }
+            Work::Tail => tail::delays(self, name),
             Work::Calls(count) => calls::each(self, name, count),
             Work::Idle => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
@@ -99,18 +112,6 @@ impl Lab<'_> {
         let backend = Backend::start(self.place, mode, addresses)?;
         let relay = contender::start(self.place, name, &[&backend.addresses])?;
         Ok((backend, relay))
-    }
-
-    fn one(
-        &self,
-        name: &str,
-        mode: Mode,
-        count: u32,
-        figure: fn(&Window) -> f64,
-    ) -> Result<Vec<f64>, String> {
-        let served = if mode == Mode::Bulk { "source" } else { "echo" };
-        let (_backend, relay) = self.start(name, served, 1)?;
-        Ok(vec![figure(&self.load(&relay, mode, count)?)])
     }
 
     /// Messages, one connection for each of the most backends, then new connections.

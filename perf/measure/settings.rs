@@ -65,12 +65,11 @@ fn floor(mode: &str, routes: &[Route]) -> Result<Settings, String> {
     let [(listen, backends)] = routes else {
         return Err("the floor has one listener (leave it out here)".to_owned());
     };
-    let [backend] = &backends[..] else {
-        return Err("the floor has one backend (leave it out here)".to_owned());
-    };
-    let (listen, backend) = (listen.to_string(), backend.to_string());
-    let args = ["--listen", &listen, "--mode", mode, "--backend", &backend];
-    Ok(Settings { program: "floor", args: args.map(str::to_owned).to_vec(), file: None })
+    let mut args = vec!["--listen".to_owned(), listen.to_string(), "--mode".into(), mode.into()];
+    for backend in backends {
+        args.extend(["--backend".to_owned(), backend.to_string()]);
+    }
+    Ok(Settings { program: "floor", args, file: None })
 }
 
 fn ringway(driver: &str, routes: &[Route]) -> Settings {
