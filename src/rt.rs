@@ -38,7 +38,7 @@ pub use self::{
     driver::{Choice, Driver, Engine, choose},
     lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, Received, Sent, pass_on},
     meter::Meters,
-    pipe::{GROWN_PIPE, Pipe, PipeBounds, take_pipe},
+    pipe::{Pipe, PipeBounds, grown_pipe, take_pipe},
     socket::Socket,
 };
 
@@ -115,28 +115,26 @@ impl Bell {
 
 /// Runs a shard's tasks on this thread until `main` is done.
 /// On epoll somebody has to [`answer_bell`], or no [`turn`] ever ends.
-///
-/// # Errors
-/// On epoll no descriptor is left.
-pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
-    let local = start(setup);
-    match &local.ring {
-        None => epoll::block_on(&local, main),
-        Some(ring) => {
-            let main = local.tasks.spawn(Box::pin(main));
-            while !local.tasks.is_gone(main) {
-                take_turn(&local, ring);
-            }
-            Ok(())
-        }
+pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) {
+    let (local, on_epoll) = start(setup);
+    if let Some(runtime) = on_epoll {
+        return epoll::block_on(runtime, &local, main);
+    }
+    let main = local.tasks.spawn(Box::pin(main));
+    while !local.tasks.is_gone(main) {
+        take_turn(&local, local.ring());
     }
 }
 
 /// Makes this thread a shard's.
-fn start(setup: Setup) -> Rc<Local> {
+fn start(setup: Setup) -> (Rc<Local>, Option<epoll::Runtime>) {
+    let (ring, on_epoll) = match setup.engine.0 {
+        driver::Carrier::Ring(ring) => (Some(ring), None),
+        driver::Carrier::Epoll(runtime) => (None, Some(runtime)),
+    };
     let local = Rc::new(Local {
         bell: setup.bell,
-        ring: setup.engine.ring,
+        ring,
         tasks: tasks::Tasks::default(),
         timers: timers::Timers::default(),
         turns: epoll::Turns::default(),
@@ -146,7 +144,7 @@ fn start(setup: Setup) -> Rc<Local> {
         sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&local)));
-    local
+    (local, on_epoll)
 }
 
 /// Everybody who is ready runs once; then the kernel gets what they ask for, and the shard waits

@@ -85,15 +85,8 @@ pub fn take_seat(bridge: &Bridge, id: usize) {
 
 /// Runs a shard on the calling thread until the process ends. `on_start` is told once it accepts,
 /// or why it cannot.
-///
-/// # Errors
-/// The runtime could not be made.
-pub fn run(
-    setup: Setup,
-    engine: Engine,
-    on_start: impl FnOnce(io::Result<()>) + 'static,
-) -> io::Result<()> {
-    rt::run(setup.runtime(engine), live(setup, on_start))
+pub fn run(setup: Setup, engine: Engine, on_start: impl FnOnce(io::Result<()>) + 'static) {
+    rt::run(setup.runtime(engine), live(setup, on_start));
 }
 
 impl Setup {

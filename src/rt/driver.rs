@@ -4,7 +4,7 @@
 use std::io;
 
 use super::{
-    Meters,
+    Meters, epoll,
     ring::{BUFFERS, Ring},
 };
 use crate::args::cause;
@@ -29,9 +29,13 @@ impl Driver {
 }
 
 /// What carries one shard; lives on its thread.
-pub struct Engine {
-    /// `None` where it is monoio's, on epoll.
-    pub(super) ring: Option<Ring>,
+pub struct Engine(pub(super) Carrier);
+
+/// One of the two.
+#[expect(clippy::large_enum_variant, reason = "moved once, when the shard starts")]
+pub(super) enum Carrier {
+    Ring(Ring),
+    Epoll(epoll::Runtime),
 }
 
 impl Engine {
@@ -42,18 +46,13 @@ impl Engine {
     pub fn new(driver: Driver, meters: &'static Meters) -> io::Result<Engine> {
         match driver {
             Driver::IoUring => Engine::on_ring(meters, BUFFERS),
-            Driver::Epoll => Ok(Engine::on_epoll()),
+            Driver::Epoll => Ok(Engine(Carrier::Epoll(epoll::runtime()?))),
         }
-    }
-
-    /// One that needs nothing of the host.
-    pub fn on_epoll() -> Engine {
-        Engine { ring: None }
     }
 
     /// One with so many buffers in its ring, a power of two.
     pub(crate) fn on_ring(meters: &'static Meters, buffers: u16) -> io::Result<Engine> {
-        Ok(Engine { ring: Some(Ring::new(meters, buffers)?) })
+        Ok(Engine(Carrier::Ring(Ring::new(meters, buffers)?)))
     }
 }
 

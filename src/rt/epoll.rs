@@ -63,12 +63,23 @@ impl Turns {
     }
 }
 
+/// The engine of one thread.
+pub(super) type Runtime = monoio::Runtime<TimeDriver<LegacyDriver>>;
+
+/// Makes the engine of this thread.
+///
+/// # Errors
+/// No descriptor is left.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build()
+}
+
 /// Runs the tasks of this thread until `main` is done.
 pub(super) fn block_on(
+    mut runtime: Runtime,
     local: &Rc<Local>,
     main: impl Future<Output = ()> + 'static,
-) -> io::Result<()> {
-    let mut runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build()?;
+) {
     runtime.block_on(async {
         let mut done = pin!(spawn(main));
         // Tasks wake this one when a turn begins, and it is polled when the turn has run dry.
@@ -85,7 +96,6 @@ pub(super) fn block_on(
         })
         .await;
     });
-    Ok(())
 }
 
 /// Starts a task.

@@ -362,7 +362,7 @@ pub(crate) fn run(
     main: impl Future<Output = ()> + 'static,
     mut goes_on: impl FnMut() -> bool,
 ) -> Left {
-    let local = super::start(setup);
+    let (local, _) = super::start(setup);
     local.tasks.spawn(Box::pin(main));
     let ring = local.ring();
     while goes_on() {

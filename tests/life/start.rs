@@ -237,10 +237,26 @@ fn the_report_line_comes_and_json_logs_are_json() {
 /// A user's memory for the rings of a few shards.
 const FEW_RINGS: [&str; 4] = ["sh", "-c", "ulimit -l 400 && exec \"$@\"", "sh"];
 
+/// Whether the kernel counts a ring as locked memory of its user: since Linux 6.14 its queues are
+/// regions (`io_create_region`, io_uring/memmap.c), which are counted.
+fn counts_rings() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    let counts = version >= (6, 14);
+    if !counts {
+        eprintln!("NOT TESTED: Linux {release} lets users have as many rings as they like");
+    }
+    counts
+}
+
 /// 1. A user may lock memory for a few rings, and there are eight shards. 2. None of them has one:
 ///    all are on epoll, the reason says which limit it was, and clients are served.
 #[test]
 fn where_not_every_shard_gets_a_ring_none_has_one() {
+    if !counts_rings() {
+        return;
+    }
     let server = Server::echo();
     let text = Config::new("auto").shards(8).backend(server.address).text();
     let proxy = Proxy::start_as_nobody_by(&FEW_RINGS, &text);
@@ -257,7 +273,7 @@ fn where_not_every_shard_gets_a_ring_none_has_one() {
 ///    the limit and the way out. 3. Clients that try all the while are refused, each of them.
 #[test]
 fn a_ring_that_is_demanded_and_refused_is_told_before_any_client_is_taken() {
-    if drivers().len() == 1 {
+    if drivers().len() == 1 || !counts_rings() {
         return;
     }
     let server = Server::echo();
@@ -267,8 +283,10 @@ fn a_ring_that_is_demanded_and_refused_is_told_before_any_client_is_taken() {
     let over = AtomicBool::new(false);
     let (code, _, stderr) = thread::scope(|scope| {
         let trying = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            let mut tried = 0;
+            while tried == 0 || !over.load(Ordering::Relaxed) {
                 assert!(refuses(edge.address), "a client was taken");
+                tried += 1;
             }
         });
         let ended = run_to_end_as_nobody_by(&FEW_RINGS, &text);
