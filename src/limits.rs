@@ -4,7 +4,8 @@
 //! |---|---|
 //! | connections of a listener, of the runtime | the newest is reset, counted in `refused_total` |
 //! | descriptors | accepting pauses, queued clients are reset, counted |
-//! | pipes of a shard | the direction copies, counted in `pipes_dry_total` |
+//! | pipes of a shard, and their bytes | the direction copies, counted in `pipes_dry_total` |
+//! | pipes of a shard that may grow | the others keep their size |
 //! | buffers of a shard's ring | the socket is asked itself, counted |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
@@ -23,8 +24,8 @@
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
 
 use crate::{
-    config::{Auto, Config},
-    rt::GROWN_PIPE,
+    config::{Auto, Config, Runtime},
+    rt::grown_pipe,
 };
 
 /// A client and a server socket; pipes are lent from a pool and counted apart.
@@ -117,8 +118,10 @@ pub struct Limits {
     pub max_connections: u32,
     /// Pipes each shard may open.
     pub pipes_per_shard: u32,
-    /// How many of them may grow to [`GROWN_PIPE`].
+    /// How many of them may grow to [`grown_pipe`].
     pub grown_pipes_per_shard: u32,
+    /// Bytes that all pipes of a shard may have together.
+    pub pipe_bytes_per_shard: u64,
 }
 
 impl Host {
@@ -171,36 +174,54 @@ impl Limits {
                 host.reserved()
             ));
         }
-        let grown_pipes_per_shard =
-            pipes_that_may_grow(host, shards, pipes_per_shard, runtime.pipe_size);
-        Ok(Limits { shards, max_connections, pipes_per_shard, grown_pipes_per_shard })
+        let planned = u64::from(pipes_per_shard) * u64::from(runtime.pipe_size);
+        let most = pipe_bytes(host) / shards as u64;
+        // Of "auto" half of the bytes is kept for pipes that do not grow; a written number of pipes
+        // can all be opened.
+        let for_grown = match runtime.pipes_per_shard {
+            Auto::Auto => most / 2,
+            Auto::Fixed(_) => most.saturating_sub(planned),
+        };
+        let grown_pipes_per_shard = pipes_that_may_grow(for_grown, runtime, pipes_per_shard);
+        let pipe_bytes_per_shard = most.max(planned);
+        Ok(Limits {
+            shards,
+            max_connections,
+            pipes_per_shard,
+            grown_pipes_per_shard,
+            pipe_bytes_per_shard,
+        })
     }
 }
 
-/// At most half of the user's pipe pages, before any pipe grows, and an eighth of the descriptors,
-/// over all shards.
-fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
-    let pages_each = u64::from(pipe_size).div_ceil(PAGE);
-    let by_pages = match host.pipe_pages_soft {
+/// At most half of the user's pipe pages, over all shards, in bytes.
+fn pipe_bytes(host: &Host) -> u64 {
+    match host.pipe_pages_soft {
         0 => u64::MAX,
-        pages => pages / 2 / pages_each,
-    };
+        pages => pages / 2 * PAGE,
+    }
+}
+
+/// As many as these bytes give while none has grown, and an eighth of the descriptors, over all
+/// shards.
+fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
+    let by_bytes = pipe_bytes(host) / u64::from(pipe_size);
     let by_fds = host.nofile / 8 / FDS_PER_PIPE;
-    let each = by_pages.min(by_fds) / shards as u64;
+    let each = by_bytes.min(by_fds) / shards as u64;
     each.min(u64::from(PIPES_PER_SHARD_MAX)) as u32
 }
 
-/// A quarter of the pipes, as long as all of them take at most 7/8 of the user's pages.
-fn pipes_that_may_grow(host: &Host, shards: usize, pipes: u32, pipe_size: u32) -> u32 {
-    let size = u64::from(pipe_size);
-    let planned = shards as u64 * u64::from(pipes) * size.div_ceil(PAGE);
-    let pages_more = (GROWN_PIPE as u64).saturating_sub(size) / PAGE;
-    let by_pages = match host.pipe_pages_soft {
-        _ if pages_more == 0 => 0,
-        0 => u64::MAX,
-        pages => (pages / 8 * 7).saturating_sub(planned) / pages_more / shards as u64,
+/// A quarter of the pipes, as far as these bytes suffice: in full for "auto", for what they grow by
+/// where all have their bytes already.
+fn pipes_that_may_grow(bytes: u64, runtime: &Runtime, pipes: u32) -> u32 {
+    let size = u64::from(runtime.pipe_size);
+    let grown = grown_pipe(runtime.pipe_size as usize) as u64;
+    let each = match runtime.pipes_per_shard {
+        _ if grown == size => return 0,
+        Auto::Auto => grown,
+        Auto::Fixed(_) => grown - size,
     };
-    by_pages.min(u64::from(pipes / 4)) as u32
+    (bytes / each).min(u64::from(pipes / 4)) as u32
 }
 
 fn does_not_fit(wanted: u32, room: u32, pipe_fds: u64, host: &Host) -> String {
@@ -240,19 +261,31 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_pipes_may_grow_where_the_pages_suffice() {
+    fn pipes_that_grow_stay_within_half_of_the_users_pages() {
         let grown = |runtime: &str| {
-            Limits::fit(&config(runtime), &host(20_000)).unwrap().grown_pipes_per_shard
+            let limits = Limits::fit(&config(runtime), &host(20_000)).unwrap();
+            let half = 8_192 * PAGE / limits.shards as u64;
+            assert_eq!(limits.pipe_bytes_per_shard, half, "{runtime}");
+            limits.grown_pipes_per_shard
         };
-        // 2 shards x 16 pipes x 192 pages more: 6,144, to 8,192 of 16,384.
-        assert_eq!(grown(""), 16);
-        assert_eq!(grown("shards = 1"), 32);
+        // Half of the 16 MiB of a shard: 8 of 1 MiB.
+        assert_eq!(grown(""), 8);
+        assert_eq!(grown("shards = 1"), 16);
         assert_eq!(grown("pipes_per_shard = 3"), 0);
-        // 16,384 pages are planned already.
-        assert_eq!(grown("pipes_per_shard = 128"), 0);
-        // 256 pipes of 16 pages leave 10,240 for 240 more each.
-        assert_eq!(grown("shards = 1\npipe_size = \"64KiB\""), 42);
+        // 16 MiB less 8 x 256 KiB leave 18 times 768 KiB, but a quarter of them is two.
+        assert_eq!(grown("pipes_per_shard = 8"), 2);
+        // All are planned: 64 x 256 KiB.
+        assert_eq!(grown("pipes_per_shard = 64"), 0);
+        // To 256 KiB each.
+        assert_eq!(grown("shards = 1\npipe_size = \"64KiB\""), 64);
         assert_eq!(grown("pipe_size = \"1MiB\""), 0);
+    }
+
+    #[test]
+    fn a_written_number_of_pipes_may_all_be_opened() {
+        let limits = Limits::fit(&config("pipes_per_shard = 128"), &host(20_000)).unwrap();
+        assert_eq!(limits.pipe_bytes_per_shard, 128 * (256 << 10));
+        assert_eq!(limits.grown_pipes_per_shard, 0);
         let unlimited = Host { pipe_pages_soft: 0, ..host(20_000) };
         let limits = Limits::fit(&config("pipes_per_shard = 128"), &unlimited).unwrap();
         assert_eq!(limits.grown_pipes_per_shard, 32);

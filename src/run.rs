@@ -202,6 +202,7 @@ fn shard_setups(
             max: limits.pipes_per_shard,
             grown_max: limits.grown_pipes_per_shard,
             size: config.runtime.pipe_size as usize,
+            bytes_max: limits.pipe_bytes_per_shard,
         },
         rng: fastrand::Rng::new(),
         listeners,

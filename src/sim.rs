@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use self::{
     link::{Link, State},
     peer::Peer,
+    sockets::SimPipe,
     stand_in::{Name, StandIns},
     stream::Piece,
 };
@@ -126,7 +127,7 @@ pub(crate) struct Sim {
     addresses: Vec<SocketAddr>,
     /// Clients that nobody has accepted, oldest first; `None`: nobody listens.
     backlog: Option<VecDeque<u32>>,
-    pipes: Vec<VecDeque<Piece>>,
+    pipes: Vec<SimPipe>,
     dials: u64,
     pipes_grown: u64,
     world: world::World,
@@ -301,7 +302,9 @@ impl Sim {
         for name in self.stand_ins.closed() {
             match name {
                 Name::Listener => self.stop_listening(),
-                Name::PipeIn(pipe) | Name::PipeOut(pipe) => self.pipes[pipe as usize].clear(),
+                Name::PipeIn(pipe) | Name::PipeOut(pipe) => {
+                    self.pipes[pipe as usize].pieces.clear()
+                }
                 Name::Link(id) => self.close(id),
             }
         }

@@ -19,6 +19,8 @@ pub struct Meters {
     pub turn_max_us: Counter,
     /// Pipes open, lent or not.
     pub pipes_open: Gauge,
+    /// Of these, pipes that have grown with the bulk they carried.
+    pub pipes_grown: Gauge,
     /// Pipes lent to a direction.
     pub pipes_in_use: Gauge,
     /// Times a direction wanted a pipe and copied because none was left.

@@ -14,19 +14,38 @@ use crate::sock;
 /// After the kernel refused a pipe, how long until the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a pipe that carries bulk grows to: the most that `fs.pipe-max-size`, as it comes, lets
-/// users without privileges have.
-pub const GROWN_PIPE: usize = 1 << 20;
+/// The most that `fs.pipe-max-size`, as it comes, lets users without privileges have.
+const GROWN_MAX: usize = 1 << 20;
+
+/// What a pipe of `size` bytes grows to when it carries bulk: four times as much, at most 1 MiB.
+pub fn grown_pipe(size: usize) -> usize {
+    (4 * size).min(GROWN_MAX).max(size)
+}
 
 /// How many pipes a shard may have, and how large.
 #[derive(Clone, Copy, Debug)]
 pub struct PipeBounds {
     /// Open at once.
     pub max: u32,
-    /// Of these, how many may grow to [`GROWN_PIPE`].
+    /// Of these, how many may grow to [`grown_pipe`].
     pub grown_max: u32,
     /// Bytes of each as it is opened.
     pub size: usize,
+    /// Bytes of all of them together.
+    pub bytes_max: u64,
+}
+
+impl PipeBounds {
+    fn size_of(&self, grown: bool) -> usize {
+        if grown { grown_pipe(self.size) } else { self.size }
+    }
+
+    /// Whether so many pipes, some of them grown, are within the bounds.
+    fn allow(&self, open: u32, grown: u32) -> bool {
+        let small = u64::from(open - grown) * self.size_of(false) as u64;
+        let large = u64::from(grown) * self.size_of(true) as u64;
+        open <= self.max && grown <= self.grown_max && small + large <= self.bytes_max
+    }
 }
 
 /// A shard's pipes: opened on demand, kept while empty.
@@ -36,8 +55,6 @@ pub(super) struct Pipes {
     free: RefCell<Vec<Ends>>,
     /// Lent before the others.
     free_grown: RefCell<Vec<Ends>>,
-    /// Grown ones, lent or free.
-    grown: Cell<u32>,
     refused: Cell<Option<Instant>>,
     growth_refused: Cell<Option<Instant>>,
 }
@@ -59,7 +76,6 @@ impl Pipes {
             bounds,
             free: RefCell::default(),
             free_grown: RefCell::default(),
-            grown: Cell::default(),
             refused: Cell::default(),
             growth_refused: Cell::default(),
         }
@@ -77,7 +93,9 @@ impl Pipes {
     /// A pipe, unless the bound or the kernel says no. An unprivileged user's pipe pages are
     /// limited over all processes, so the kernel may refuse what our own arithmetic allows.
     fn open(&self) -> Option<Ends> {
-        if self.meters.pipes_open.get() >= self.bounds.max || is_recent(&self.refused) {
+        let one_more = self.meters.pipes_open.get() + 1;
+        let allowed = self.bounds.allow(one_more, self.meters.pipes_grown.get());
+        if !allowed || is_recent(&self.refused) {
             return None;
         }
         match sock::pipe(self.bounds.size) {
@@ -102,7 +120,9 @@ impl Pipes {
     /// Closes a pipe that still holds something.
     fn forget(&self, grown: bool) {
         self.meters.pipes_open.down();
-        self.grown.update(|count| count - u32::from(grown));
+        if grown {
+            self.meters.pipes_grown.down();
+        }
     }
 
     /// Pipes that are neither free nor in use, or are counted wrongly.
@@ -110,17 +130,20 @@ impl Pipes {
     pub(super) fn astray(&self) -> usize {
         let (free, grown) = (self.free.borrow().len(), self.free_grown.borrow().len());
         let open = self.meters.pipes_open.get() - self.meters.pipes_in_use.get();
-        (open as usize).abs_diff(free + grown) + (self.grown.get() as usize).abs_diff(grown)
+        (open as usize).abs_diff(free + grown)
+            + (self.meters.pipes_grown.get() as usize).abs_diff(grown)
     }
 
     /// Whether a pipe may be larger now.
     fn grow(&self, ends: &Ends) -> bool {
-        if self.grown.get() >= self.bounds.grown_max || is_recent(&self.growth_refused) {
+        let one_more = self.meters.pipes_grown.get() + 1;
+        let allowed = self.bounds.allow(self.meters.pipes_open.get(), one_more);
+        if !allowed || is_recent(&self.growth_refused) {
             return false;
         }
-        let grown = sock::resize_pipe(&ends.write, GROWN_PIPE).is_ok();
+        let grown = sock::resize_pipe(&ends.write, self.bounds.size_of(true)).is_ok();
         match grown {
-            true => self.grown.update(|count| count + 1),
+            true => self.meters.pipes_grown.up(),
             false => self.growth_refused.set(Some(super::now())),
         }
         grown
@@ -135,7 +158,7 @@ pub struct Pipe {
     ends: Option<Ends>,
     /// Our own count: `EAGAIN` from a socket means that it is empty *or* that the pipe is full.
     held: u32,
-    /// True exactly when it has [`GROWN_PIPE`] bytes.
+    /// True exactly when it has grown.
     grown: bool,
     /// True exactly when it was filled at once with a quarter of its size. A pipe has places for
     /// pages, not for bytes: of a network's small packets it may hold no more than that.
@@ -173,7 +196,7 @@ impl Pipe {
     /// `WouldBlock` when the source is empty, else the peer's reset.
     pub fn splice_in(&mut self, source: &Socket) -> io::Result<usize> {
         assert_eq!(self.held, 0, "a pipe is drained before it is refilled");
-        let size = if self.grown { GROWN_PIPE } else { self.home.pipes.bounds.size };
+        let size = self.home.pipes.bounds.size_of(self.grown);
         let moved = sock::splice(source, &self.ends().write, size)?;
         self.bulk |= moved >= size / 4;
         self.held = moved as u32;

@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Sim, with};
-use crate::{rt::GROWN_PIPE, sock::calls as real};
+use crate::sock::calls as real;
 
 /// Whether a descriptor is simulated.
 fn is_ours(fd: &impl AsFd) -> bool {
@@ -98,8 +98,7 @@ pub fn fcntl_setpipe_size(fd: impl AsFd, size: usize) -> Result<usize> {
         if sim.fails(10) {
             return Err(Errno::PERM);
         }
-        sim.pipes_grown += u64::from(size == GROWN_PIPE);
-        Ok(size)
+        sim.resize_pipe(fd.as_fd(), size)
     })
 }
 

@@ -2,6 +2,7 @@
 //! ask for it.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
@@ -11,8 +12,14 @@ use rustix::{event::PollFlags, io::Errno};
 
 use super::{Event, Link, Name, Piece, Sim, State};
 
-/// The most a pipe holds.
+/// What a pipe holds at most as it is opened.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// A pipe, oldest bytes first.
+pub(super) struct SimPipe {
+    pub(super) pieces: VecDeque<Piece>,
+    size: usize,
+}
 
 impl Sim {
     pub(super) fn link(&mut self, fd: RawFd) -> Option<&mut Link> {
@@ -162,7 +169,7 @@ impl Sim {
     pub(super) fn pipe(&mut self) -> (OwnedFd, OwnedFd) {
         self.notice_closed();
         let pipe = self.pipes.len() as u32;
-        self.pipes.push(Default::default());
+        self.pipes.push(SimPipe { pieces: VecDeque::new(), size: PIPE_BYTES });
         let read = self.stand_ins.stand_for(Name::PipeOut(pipe));
         (read, self.stand_ins.stand_for(Name::PipeIn(pipe)))
     }
@@ -182,9 +189,20 @@ impl Sim {
         }
     }
 
+    pub(super) fn resize_pipe(&mut self, fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
+        let Some(Name::PipeIn(pipe) | Name::PipeOut(pipe)) = self.stand_ins.name(fd.as_raw_fd())
+        else {
+            return Err(Errno::BADF);
+        };
+        self.pipes_grown += u64::from(size > PIPE_BYTES);
+        self.pipes[pipe as usize].size = size;
+        Ok(size)
+    }
+
     fn splice_in(&mut self, id: u32, pipe: u32, most: usize) -> Result<usize, Errno> {
-        let held: usize = self.pipes[pipe as usize].iter().map(Piece::len).sum();
-        let most = self.cut(most.min(PIPE_BYTES - held));
+        let into = &self.pipes[pipe as usize];
+        let held: usize = into.pieces.iter().map(Piece::len).sum();
+        let most = self.cut(most.min(into.size - held));
         let link = &mut self.links[id as usize];
         if link.unspliceable {
             return Err(Errno::INVAL);
@@ -195,20 +213,20 @@ impl Sim {
         let Some(piece) = link.next(most)? else { return Ok(0) };
         self.was_read(&piece);
         let count = piece.len();
-        self.pipes[pipe as usize].push_back(piece);
+        self.pipes[pipe as usize].pieces.push_back(piece);
         Ok(count)
     }
 
     fn splice_out(&mut self, pipe: u32, to: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         let most = self.cut(most);
-        let piece = self.pipes[pipe as usize].front().cloned().ok_or(Errno::AGAIN)?;
+        let piece = self.pipes[pipe as usize].pieces.front().cloned().ok_or(Errno::AGAIN)?;
         let id = self.link_to_send(to)?;
         let link = &mut self.links[id as usize];
         let count = link.room()?.min(most).min(piece.len());
         let end = piece.at.start + count as u64;
         link.outward.heard.piece(&Piece { from: piece.from, at: piece.at.start..end });
         self.was_sent(to, id, count);
-        let pipe = &mut self.pipes[pipe as usize];
+        let pipe = &mut self.pipes[pipe as usize].pieces;
         match count == piece.len() {
             true => drop(pipe.pop_front()),
             false => pipe[0].at.start = end,

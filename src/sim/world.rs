@@ -217,7 +217,12 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
         let setup = shard::Setup {
             id: 0,
             bridge,
-            pipes: PipeBounds { max: rng.u32(..6), grown_max: 1, size: 64 * 1024 },
+            pipes: PipeBounds {
+                max: rng.u32(..6),
+                grown_max: 1,
+                size: 64 * 1024,
+                bytes_max: (4 + seed % 5) * 64 * 1024,
+            },
             rng: rng.fork(),
             listeners: vec![(0, listener)],
         };

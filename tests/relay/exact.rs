@@ -164,7 +164,8 @@ fn pipes_that_carry_bulk_grow_up_to_a_quarter_of_them() {
             assert_eq!((seen.bytes, seen.end), (BYTES, End::Fin));
             assert_eq!(seen.digest, writer.join().unwrap());
         }
-        proxy.wait_stats("all pipes back", |s| s.shards("pipes_in_use") == 0);
+        let back = proxy.wait_stats("all pipes back", |s| s.shards("pipes_in_use") == 0);
+        assert_eq!((back.shards("pipes_open"), back.shards("pipes_grown")), (8, 2));
         let mut expected = [others, vec![256 << 10; 6], vec![1 << 20; 2]].concat();
         expected.sort_unstable();
         assert_eq!(proxy.pipe_sizes(), expected);

@@ -8,7 +8,7 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 60] = [
+const SAME: [(&str, &str, f64); 61] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
@@ -31,6 +31,7 @@ const SAME: [(&str, &str, f64); 60] = [
     ("shards[].turn_max_us", "ringway_shard_turn_max_seconds", 1e6),
     ("shards[].pipes_in_use", "ringway_shard_pipes_in_use", 1.0),
     ("shards[].pipes_open", "ringway_shard_pipes_open", 1.0),
+    ("shards[].pipes_grown", "ringway_shard_pipes_grown", 1.0),
     ("shards[].pipes_max", "ringway_shard_pipes_max", 1.0),
     ("shards[].pipes_dry_total", "ringway_shard_pipes_dry_total", 1.0),
     ("shards[].buffers_in_use", "ringway_shard_buffers_in_use", 1.0),

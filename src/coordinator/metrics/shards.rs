@@ -14,7 +14,7 @@ use crate::{
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 18] = [
+const SHARD_METRICS: [ShardMetric; 19] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
@@ -26,6 +26,9 @@ const SHARD_METRICS: [ShardMetric; 18] = [
         f64::from(s.meters.pipes_in_use.get())
     }),
     ("shard_pipes_open", "Pipes open", false, |s| f64::from(s.meters.pipes_open.get())),
+    ("shard_pipes_grown", "Pipes that have grown with bulk", false, |s| {
+        f64::from(s.meters.pipes_grown.get())
+    }),
     ("shard_pipes_dry", "Times a direction copied because no pipe was left", true, |s| {
         s.meters.pipes_dry.get() as f64
     }),

@@ -79,6 +79,7 @@ fn shards(app: &App) -> Vec<Value> {
             "turn_max_us": meters.turn_max_us.get(),
             "pipes_in_use": meters.pipes_in_use.get(),
             "pipes_open": meters.pipes_open.get(),
+            "pipes_grown": meters.pipes_grown.get(),
             "pipes_max": app.limits.pipes_per_shard,
             "pipes_dry_total": meters.pipes_dry.get(),
             "buffers_in_use": meters.chunks_in_use.get(),
