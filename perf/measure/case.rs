@@ -82,7 +82,8 @@ pub enum To {
     BestPeer,
     /// The same among settings that nobody has touched.
     BestDefault,
-    Named(&'static str),
+    /// The one with the lowest median among all settings of a peer.
+    Best(&'static str),
     /// No ratio: the figure itself.
     Itself,
 }
@@ -151,7 +152,7 @@ impl Case {
             Work::Fair => format!("one ping-pong beside {FAIR_STREAMS} bulk streams"),
             Work::GrowthConnections => "messages, from 64 to 8,000 connections".to_owned(),
             Work::GrowthBackends => "from 1 to 1,000 backends, balanced as by default: messages \
-                on 1,000 connections, and new connections, 32 at once"
+                on 1,000 connections, and 5,000 new connections a second"
                 .to_owned(),
         }
     }
@@ -166,12 +167,11 @@ impl Case {
             Work::Connect(_) => Some(
                 "a port is used again after a second or two, so with one backend whoever makes \
                  14,000 connections a second begins to search for a free one, at up to 200 us \
-                 each: the faster a relay, the sooner; hence several (the client has the same trouble, \
-                 with all relays alike)",
+                 each; hence several",
             ),
-            Work::GrowthBackends => Some(
-                "with one backend a relay that makes 14,000 connections a second runs short of \
-                 ports and searches for them, so that its cost there tells how fast it was",
+            Work::Tail => Some(
+                "the tail leaves the server when the client has all that came before; the last \
+                 figure is of a stream whose odd end follows at once",
             ),
             Work::Calls(_) => Some(
                 "strace slows the proxy alone, so one that takes many messages at once (a ring, or \
@@ -238,7 +238,7 @@ impl Case {
         }
     }
 
-    /// The least that such work can cost.
+    /// The bare relay that such work is compared with; of bulk, with pipes of 256 KiB.
     pub fn floor(&self) -> &'static str {
         match self.work {
             Work::Bulk(_) | Work::Tail | Work::Fair => "floor-splice",
@@ -249,7 +249,7 @@ impl Case {
     /// True exactly when a contender takes part unless others are named.
     pub fn wants(&self, contender: &str) -> bool {
         // Two pipes for each connection are no floor of anything but bulk.
-        let bulk_only = contender == "floor-splice" || contender == "ringway-io_uring-best";
+        let bulk_only = contender == "floor-splice" || contender == "haproxy-1mib";
         // What grows is compared with itself, as it is by default.
         let best = contender.ends_with("-best");
         self.takes(contender)
@@ -260,16 +260,16 @@ impl Case {
             }
     }
 
-    /// True exactly when a contender can do it: the floor has one backend and one listener.
+    /// True exactly when a contender can do it: the floor has one listener.
     pub fn takes(&self, contender: &str) -> bool {
-        !contender.starts_with("floor") || !matches!(self.work, Work::GrowthBackends | Work::Fair)
+        !contender.starts_with("floor") || self.work != Work::Fair
     }
 
-    /// Memory and system calls hardly differ between rounds, and of the growth from 1 to 1,000
+    /// Memory, system calls and tails hardly differ between rounds, and of the growth from 1 to 1,000
     /// backends nothing is promised: they take fewer rounds.
     pub fn rounds(&self, rounds: usize) -> usize {
         match self.work {
-            Work::Idle | Work::Calls(_) => rounds.div_ceil(3),
+            Work::Idle | Work::Calls(_) | Work::Tail => rounds.div_ceil(3),
             Work::GrowthBackends => rounds.div_ceil(2),
             _ => rounds,
         }
@@ -286,8 +286,7 @@ impl Case {
                 vec![first(To::Floor, 1.10), first(To::BestPeer, 1.0)]
             }
             Work::Bulk(streams) => {
-                let mut limits =
-                    vec![first(To::Floor, 1.05), first(To::Named("haproxy-best"), 0.95)];
+                let mut limits = vec![first(To::Floor, 1.05), first(To::Best("haproxy"), 0.95)];
                 limits.extend((streams == 8).then(|| first(To::BestDefault, 0.35)));
                 limits
             }

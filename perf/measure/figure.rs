@@ -165,9 +165,9 @@ impl Outcome {
             To::Floor => (self.floor(), self.case.floor()),
             To::BestPeer => (self.best_peer(limit.figure), "a peer"),
             To::BestDefault => {
-                (self.best(limit.figure, |name| !name.ends_with("-best")), "a peer at its defaults")
+                (self.best(limit.figure, |name| !name.contains('-')), "a peer at its defaults")
             }
-            To::Named(name) => (self.row(name), name),
+            To::Best(peer) => (self.best(limit.figure, |name| name.starts_with(peer)), peer),
         };
         row.map(Some).ok_or(missing)
     }
@@ -284,7 +284,7 @@ pub mod tests {
             let told = outcome("bulk-8", rows).verdicts().into_iter();
             told.map(|verdict| verdict.standing).collect::<Vec<_>>()
         };
-        let names = ["floor-splice", "haproxy-best", "a peer at its defaults"];
+        let names = ["floor-splice", "haproxy", "a peer at its defaults"];
         assert_eq!(missing(&[("ringway-epoll", &[1.0])]), names.map(Standing::Missing));
         assert_eq!(missing(&[("haproxy", &[1.0])]), ["ringway"; 3].map(Standing::Missing));
     }

@@ -23,8 +23,10 @@ use crate::{
     idle, tail,
 };
 
-/// Connections at once when backends grow.
+/// Connections at once when backends grow, and how many a second: so many that no relay runs out of
+/// ports with one backend (see [`Case::caveat`]).
 const CONNECT_AT_ONCE: u32 = 32;
+const CONNECTS_PER_SECOND: f64 = 5_000.0;
 /// By the clock: pings as fast as they come back would count the moments in which the bulk pauses,
 /// when thousands fit, and hardly those in which it flows.
 const PINGS_PER_SECOND: f64 = 100.0;
@@ -118,8 +120,9 @@ impl Lab<'_> {
     fn with_backends(&self, name: &str, backends: u32) -> Result<[f64; 2], String> {
         let (_backend, relay) = self.start(name, "echo", backends)?;
         let messages = self.load(&relay, Mode::Tcp, MANY_BACKENDS)?;
-        let connects = self.load(&relay, Mode::Connect, CONNECT_AT_ONCE)?;
-        Ok([messages.us_each(), connects.us_each()])
+        let mut plan = Plan::new(Mode::Connect, relay.listeners[0], CONNECT_AT_ONCE as usize);
+        plan.rate = Some(CONNECTS_PER_SECOND);
+        Ok([messages.us_each(), self.drive(plan, &relay)?.us_each()])
     }
 
     fn latency(&self, name: &str) -> Result<Vec<f64>, String> {

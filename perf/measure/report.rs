@@ -122,7 +122,7 @@ fn sentence(outcome: &Outcome, verdict: &Verdict) -> String {
         (Some(against), _) => format!("{at_most} x {against}"),
         (None, To::Itself) => format!("{at_most} {}", kind.unit),
         (None, To::Floor) => format!("{at_most} x {}", outcome.case.floor()),
-        (None, To::Named(named)) => format!("{at_most} x {named}"),
+        (None, To::Best(peer)) => format!("{at_most} x {peer}"),
         (None, To::BestPeer) => format!("{at_most} x the best peer"),
         (None, To::BestDefault) => format!("{at_most} x the best default"),
     };

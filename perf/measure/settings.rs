@@ -11,17 +11,19 @@ const NGINX_STREAM: [&str; 2] = [
     "/usr/lib/nginx/modules/ngx_stream_module.so",
     "/usr/lib64/nginx/modules/ngx_stream_module.so",
 ];
+/// Pipes of HAProxy at its best settings, as its users write them, and as large as ours may grow.
 const PIPE_BYTES: u32 = 262_144;
+const LARGE_PIPE_BYTES: u32 = 1_048_576;
 
-/// Who is known; any other `ringway-DRIVER`, and each with `-watched` or `-best`, by name.
+/// Who is known; any other `ringway-DRIVER`, and each with `-watched`, by name.
 pub const NAMES: [&str; 11] = [
     "floor-copy",
     "floor-splice",
     "ringway-io_uring",
-    "ringway-io_uring-best",
     "ringway-epoll",
     "haproxy",
     "haproxy-best",
+    "haproxy-1mib",
     "nginx",
     "nginx-best",
     "envoy",
@@ -45,7 +47,9 @@ pub fn of(name: &str, routes: &[Route]) -> Result<Settings, String> {
     match (program, rest) {
         ("floor", "copy" | "splice") => floor(rest, routes),
         ("ringway", driver) if !driver.is_empty() => Ok(ringway(driver, routes)),
-        ("haproxy", "" | "best") => Ok(haproxy(rest == "best", routes)),
+        ("haproxy", "") => Ok(haproxy(None, routes)),
+        ("haproxy", "best") => Ok(haproxy(Some(PIPE_BYTES), routes)),
+        ("haproxy", "1mib") => Ok(haproxy(Some(LARGE_PIPE_BYTES), routes)),
         ("nginx", "" | "best") => Ok(nginx(rest == "best", routes)),
         ("envoy", "" | "best") => Ok(envoy(rest == "best", routes)),
         _ => Err(format!("{name}: no such contender (there are {})", NAMES.join(", "))),
@@ -77,13 +81,8 @@ fn ringway(driver: &str, routes: &[Route]) -> Settings {
         Some(driver) => (driver, "access.log"),
         None => (driver, "off"),
     };
-    let (driver, pipe_size) = match driver.strip_suffix("-best") {
-        Some(driver) => (driver, "1MiB"),
-        None => (driver, "256KiB"),
-    };
     let mut text = format!(
-        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\
-         pipe_size = \"{pipe_size}\"\n\n\
+        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [log]\nlevel = \"warn\"\nreport = \"0s\"\naccess = \"{access}\"\n"
     );
@@ -101,15 +100,16 @@ fn ringway(driver: &str, routes: &[Route]) -> Settings {
     with_file("ringway", &["run", "--config"], ("ringway.toml", text))
 }
 
-fn haproxy(best: bool, routes: &[Route]) -> Settings {
+/// Splices where it is told how large pipes are.
+fn haproxy(pipes: Option<u32>, routes: &[Route]) -> Settings {
     // Its connections and pipes have to fit into 20,000 open files.
     let mut text = "global\n  nbthread 1\n  maxconn 9000\n  maxpipes 256\n".to_owned();
-    if best {
-        _ = writeln!(text, "  tune.pipesize {PIPE_BYTES}");
+    if let Some(bytes) = pipes {
+        _ = writeln!(text, "  tune.pipesize {bytes}");
     }
     text.push_str("defaults\n  mode tcp\n  timeout connect 5s\n");
     text.push_str("  timeout client 60s\n  timeout server 60s\n");
-    if best {
+    if pipes.is_some() {
         text.push_str("  option splice-request\n  option splice-response\n");
     }
     for (at, (listen, backends)) in routes.iter().enumerate() {
@@ -204,22 +204,27 @@ mod tests {
     }
 
     #[test]
-    fn every_backend_is_in_every_file() {
-        for name in NAMES.iter().filter(|name| !name.starts_with("floor")) {
+    fn everybody_is_told_of_every_backend() {
+        for name in NAMES {
             let settings = of(name, &routes(3)).unwrap();
-            let (file, text) = settings.file.unwrap();
-            assert_eq!(settings.args.last().unwrap(), file);
+            let told = match settings.file {
+                Some((file, text)) => {
+                    assert_eq!(settings.args.last().unwrap(), file);
+                    text
+                }
+                None => settings.args.join(" "),
+            };
             for port in ["8080", "9001", "9002", "9003"] {
-                assert_eq!(text.matches(port).count(), 1, "{port} in\n{text}");
+                assert_eq!(told.matches(port).count(), 1, "{port} in\n{told}");
             }
         }
     }
 
     #[test]
-    fn the_floor_has_one_backend_and_others_are_not_known() {
-        assert!(of("floor-copy", &routes(1)).is_ok());
-        for (name, backends) in [("floor-copy", 2), ("floor", 1), ("haproxy-fast", 1), ("x", 1)] {
-            assert!(of(name, &routes(backends)).is_err(), "{name}");
+    fn the_floor_has_one_listener_and_others_are_not_known() {
+        assert!(of("floor-copy", &[routes(1), routes(1)].concat()).is_err());
+        for name in ["floor", "haproxy-fast", "x"] {
+            assert!(of(name, &routes(1)).is_err(), "{name}");
         }
     }
 

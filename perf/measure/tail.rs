@@ -19,45 +19,52 @@ use ringway::args::cause;
 
 use crate::{contender, load::Lab};
 
-const BULK_BYTES: usize = 4 << 20;
 const TAIL_BYTES: usize = 777;
+const BULK_BYTES: usize = (4 << 20) + TAIL_BYTES;
 /// Fewer delays give no 99th percentile.
 const TAILS_MIN: usize = 200;
 /// Nothing comes for this long: it will not.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Until the server looks again whether somebody comes.
+const LOOK: Duration = Duration::from_millis(1);
 /// What the client asks for, each with a byte.
 const BULK: u8 = b'b';
 const TAIL: u8 = b't';
 
-/// The median of the delays and their 99th percentile, in microseconds.
+/// The median of the delays, their 99th percentile, and the median time of a whole stream, in
+/// microseconds.
 pub fn delays(lab: &Lab, name: &str) -> Result<Vec<f64>, String> {
     let failed = |error: io::Error| format!("a stream with tails: {}", cause(&error));
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     let server = listener.local_addr().map_err(failed)?;
     let (over, (sent, times)) = (AtomicBool::new(false), mpsc::channel());
-    let measured = thread::scope(|scope| {
+    thread::scope(|scope| {
+        // Dropped after the relay, whose end is that of the streams.
+        let _end = End(&over);
         scope.spawn(|| serve(&listener, &over, sent));
-        let relay = contender::start(lab.place, name, &[&[server]]);
-        let measured =
-            relay.and_then(|relay| measure(lab, relay.listeners[0], &times).map_err(failed));
-        over.store(true, Ordering::Relaxed);
-        // Ends the wait for a client.
-        let _ = TcpStream::connect(server);
-        measured
-    });
-    let mut delays = measured?;
-    delays.sort_unstable();
-    let at = |percent: usize| delays[delays.len() * percent / 100].as_secs_f64() * 1e6;
-    Ok(vec![at(50), at(99)])
+        let relay = contender::start(lab.place, name, &[&[server]])?;
+        measure(lab, relay.listeners[0], &times).map_err(failed)
+    })
+}
+
+/// Ends the server however the scope that it runs in is left.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whoever looks whether a relay serves is a client too, which asks for nothing.
 fn serve(listener: &TcpListener, over: &AtomicBool, sent: mpsc::Sender<Instant>) {
     thread::scope(|scope| {
-        for client in listener.incoming().map_while(Result::ok) {
-            if over.load(Ordering::Relaxed) {
-                return;
-            }
+        while !over.load(Ordering::Relaxed) {
+            let Ok((client, _)) = listener.accept() else {
+                thread::park_timeout(LOOK);
+                continue;
+            };
             let sent = sent.clone();
             // Its end is the client's to see.
             scope.spawn(move || answer(client, &sent).unwrap_or_default());
@@ -83,27 +90,30 @@ fn answer(mut client: TcpStream, sent: &mpsc::Sender<Instant>) -> io::Result<()>
 }
 
 /// Asks for bulk and tail in turn.
-fn measure(
-    lab: &Lab,
-    relay: SocketAddr,
-    times: &mpsc::Receiver<Instant>,
-) -> io::Result<Vec<Duration>> {
+fn measure(lab: &Lab, relay: SocketAddr, times: &mpsc::Receiver<Instant>) -> io::Result<Vec<f64>> {
     let mut server = TcpStream::connect(relay)?;
     server.set_nodelay(true)?;
     server.set_read_timeout(Some(SILENCE_MAX))?;
-    let (mut bulk, mut delays) = (vec![0; BULK_BYTES], Vec::new());
+    let (mut bulk, mut delays, mut streams) = (vec![0; BULK_BYTES], Vec::new(), Vec::new());
     let begun = Instant::now();
     while begun.elapsed() < lab.seconds || delays.len() < TAILS_MIN {
         if lab.stop.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        let asked = Instant::now();
         server.write_all(&[BULK])?;
         server.read_exact(&mut bulk)?;
+        streams.push(asked.elapsed());
         server.write_all(&[TAIL])?;
         server.read_exact(&mut bulk[..TAIL_BYTES])?;
         let came = Instant::now();
         let sent = times.recv_timeout(SILENCE_MAX);
         delays.push(came - sent.map_err(|_| io::ErrorKind::TimedOut)?);
     }
-    Ok(delays)
+    Ok(vec![percentile(&mut delays, 50), percentile(&mut delays, 99), percentile(&mut streams, 50)])
+}
+
+fn percentile(values: &mut [Duration], percent: usize) -> f64 {
+    values.sort_unstable();
+    values[values.len() * percent / 100].as_secs_f64() * 1e6
 }
