@@ -190,7 +190,13 @@ impl Case {
             Work::Messages(_) => &const { [figure("CPU time per message", "us")] },
             Work::Bulk(_) => &const { [figure("CPU time per GB", "s")] },
             Work::Tail => {
-                &const { [figure("delay of a tail, p50", "us"), figure("delay of a tail, p99", "us")] }
+                &const {
+                    [
+                        figure("delay of a tail, p50", "us"),
+                        figure("delay of a tail, p99", "us"),
+                        figure("time of 4 MiB and 777 bytes, p50", "us"),
+                    ]
+                }
             }
             Work::Calls(_) => &const { [figure("system calls per message", "calls")] },
             Work::Connect(_) => &const { [figure("CPU time per new connection", "us")] },
