@@ -1,6 +1,12 @@
 //! What a side sent before it was gone, on its way to a client that reads slowly.
 
-use std::{io::Write, net::TcpStream, thread, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     finished::answer_until_held_up,
@@ -19,20 +25,25 @@ fn each_path(driver: &'static str, story: impl Fn(Proxy, Hand) + Sync) {
     });
 }
 
+/// The proxy's address and the server's.
+type Dialed = (SocketAddr, SocketAddr);
+
 /// The server, all of whose words are at the proxy, ends its direction and is gone.
-fn close(server: TcpStream) {
+fn close(server: TcpStream) -> Dialed {
     wait_until("all of it at the proxy", || ringway::sock::unsent(&server) == 0);
     peer::finish(&server);
-    drop(server);
+    (server.peer_addr().unwrap(), server.local_addr().unwrap())
 }
 
 /// The client goes on sending to a server that is gone, whose kernel says so, and ends. All of that
 /// is at the proxy before the client reads.
-fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream) {
+fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream, dialed: Dialed) {
     client.write_all(b"first chunk").unwrap();
     proxy.wait_stats("the chunk that is answered by a reset", |s| {
         s.listener("bytes_up_total") == b"first chunk".len() as u64
     });
+    // On a busy machine the kernel may carry the reset later than the client's next words.
+    wait_until("the reset at the proxy's kernel", || !has_connection(dialed));
     client.write_all(b"second chunk").unwrap();
     peer::finish(client);
     wait_until("the FIN at the proxy", || ringway::sock::unsent(&*client) == 0);
@@ -57,10 +68,10 @@ fn an_answer_that_is_held_up_survives_the_servers_reset() {
             let mut client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
             let mut server = hand.take();
             let (bytes, digest) = answer_until_held_up(&proxy, &mut server, &mut seed.rng(0));
-            close(server);
+            let dialed = close(server);
             let held = proxy.stats();
             assert!(held.held() > 0);
-            upload_in_vain(&proxy, &mut client);
+            upload_in_vain(&proxy, &mut client, dialed);
             let seen = read_slowly(&mut client);
             assert_eq!((seen.bytes, seen.digest, seen.end), (bytes, digest, End::Reset));
             proxy.wait_ended_only("server_reset", 1);
@@ -80,10 +91,10 @@ fn an_answer_in_the_kernels_hands_survives_both_ends_and_a_reset() {
             let seed = Seed::new();
             let (mut client, mut server) = pair(&proxy, &hand);
             let digest = peer::write_bulk(&mut server, &mut seed.rng(0), BYTES);
-            close(server);
+            let dialed = close(server);
             proxy.wait_stats("all of it passed on", |s| s.listener("bytes_down_total") == BYTES);
             assert!(unread(&client) < BYTES, "nothing is left to be flushed");
-            upload_in_vain(&proxy, &mut client);
+            upload_in_vain(&proxy, &mut client, dialed);
             let seen = read_slowly(&mut client);
             assert_eq!((seen.bytes, seen.digest), (BYTES, digest));
             proxy.wait_ended_only("server_reset", 1);
@@ -94,4 +105,13 @@ fn an_answer_in_the_kernels_hands_survives_both_ends_and_a_reset() {
 /// What this kernel has taken in and nobody has read.
 fn unread(stream: &TcpStream) -> u64 {
     rustix::io::ioctl_fionread(stream).unwrap()
+}
+
+/// Whether the kernel of the first end still has this connection (IPv4): a reset removes it.
+fn has_connection((one, other): Dialed) -> bool {
+    let ends = [one, other].map(|end| format!(":{:04X}", end.port()));
+    fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        ends.iter().all(|end| words.next().is_some_and(|word| word.ends_with(end)))
+    })
 }
