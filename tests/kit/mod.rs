@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod http;
+pub mod kernel;
 pub mod peer;
 pub mod proxy;
 pub mod server;

@@ -1,16 +1,15 @@
 //! What a side sent before it was gone, on its way to a client that reads slowly.
 
 use std::{
-    fs,
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, SocketAddrV4, TcpStream},
     thread,
     time::Duration,
 };
 
 use crate::{
     finished::answer_until_held_up,
-    kit::{End, Hand, Proxy, Seed, Seen, each_driver, pause, peer, wait_until},
+    kit::{End, Hand, Proxy, Seed, Seen, each_driver, kernel, pause, peer, wait_until},
     pair, proxy_and_hand,
 };
 
@@ -26,24 +25,30 @@ fn each_path(driver: &'static str, story: impl Fn(Proxy, Hand) + Sync) {
 }
 
 /// The proxy's address and the server's.
-type Dialed = (SocketAddr, SocketAddr);
+type Dialed = (SocketAddrV4, SocketAddrV4);
 
 /// The server, all of whose words are at the proxy, ends its direction and is gone.
 fn close(server: TcpStream) -> Dialed {
     wait_until("all of it at the proxy", || ringway::sock::unsent(&server) == 0);
     peer::finish(&server);
-    (server.peer_addr().unwrap(), server.local_addr().unwrap())
+    let [SocketAddr::V4(proxy), SocketAddr::V4(server)] =
+        [server.peer_addr(), server.local_addr()].map(Result::unwrap)
+    else {
+        panic!("no IPv4: {server:?}")
+    };
+    assert!(kernel::has_connection(proxy, server));
+    (proxy, server)
 }
 
 /// The client goes on sending to a server that is gone, whose kernel says so, and ends. All of that
 /// is at the proxy before the client reads.
-fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream, dialed: Dialed) {
+fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream, (local, remote): Dialed) {
     client.write_all(b"first chunk").unwrap();
     proxy.wait_stats("the chunk that is answered by a reset", |s| {
         s.listener("bytes_up_total") == b"first chunk".len() as u64
     });
     // On a busy machine the kernel may carry the reset later than the client's next words.
-    wait_until("the reset at the proxy's kernel", || !has_connection(dialed));
+    wait_until("the reset at the proxy's kernel", || !kernel::has_connection(local, remote));
     client.write_all(b"second chunk").unwrap();
     peer::finish(client);
     wait_until("the FIN at the proxy", || ringway::sock::unsent(&*client) == 0);
@@ -105,13 +110,4 @@ fn an_answer_in_the_kernels_hands_survives_both_ends_and_a_reset() {
 /// What this kernel has taken in and nobody has read.
 fn unread(stream: &TcpStream) -> u64 {
     rustix::io::ioctl_fionread(stream).unwrap()
-}
-
-/// Whether the kernel of the first end still has this connection (IPv4): a reset removes it.
-fn has_connection((one, other): Dialed) -> bool {
-    let ends = [one, other].map(|end| format!(":{:04X}", end.port()));
-    fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        ends.iter().all(|end| words.next().is_some_and(|word| word.ends_with(end)))
-    })
 }
