@@ -160,6 +160,9 @@ impl Case {
     /// What the figures do not show, where a reader would think they did.
     pub fn caveat(&self) -> Option<&'static str> {
         match self.work {
+            Work::Messages(_) | Work::Bulk(_) => Some(
+                "the second figure is wall time over everything that came through, the inverse of                  throughput; the client and the backend have a CPU of their own, which bounds it",
+            ),
             Work::Idle => Some(
                 "memory of the process alone: what the kernel keeps for a connection beside its \
                  sockets, more for a ring than for epoll, is not in it",
@@ -187,8 +190,12 @@ impl Case {
             Figure { name, unit }
         }
         match self.work {
-            Work::Messages(_) => &const { [figure("CPU time per message", "us")] },
-            Work::Bulk(_) => &const { [figure("CPU time per GB", "s")] },
+            Work::Messages(_) => {
+                &const { [figure("CPU time per message", "us"), figure("time per message", "us")] }
+            }
+            Work::Bulk(_) => {
+                &const { [figure("CPU time per GB", "s"), figure("time per GB", "s")] }
+            }
             Work::Tail => {
                 &const {
                     [
@@ -199,7 +206,14 @@ impl Case {
                 }
             }
             Work::Calls(_) => &const { [figure("system calls per message", "calls")] },
-            Work::Connect(_) => &const { [figure("CPU time per new connection", "us")] },
+            Work::Connect(_) => {
+                &const {
+                    [
+                        figure("CPU time per new connection", "us"),
+                        figure("time per new connection", "us"),
+                    ]
+                }
+            }
             Work::Idle => &const { [figure("memory per connection", "B")] },
             Work::Latency => {
                 &const {

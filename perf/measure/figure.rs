@@ -208,13 +208,17 @@ pub fn order(round: usize, contenders: usize) -> Vec<usize> {
 pub mod tests {
     use super::*;
 
-    /// An outcome of rows with one figure.
+    /// An outcome of rows, all figures of which are the same.
     pub fn outcome(case: &str, rows: &[(&str, &[f64])]) -> Outcome {
-        let rows = rows.iter().map(|(name, values)| Row {
-            name: (*name).to_owned(),
-            rounds: values.iter().map(|value| value.is_finite().then(|| vec![*value])).collect(),
-        });
-        let (case, rows) = (Case::parse(case).unwrap(), rows.collect::<Vec<_>>());
+        let case = Case::parse(case).unwrap();
+        let figures = |value: &f64| value.is_finite().then(|| vec![*value; case.figures().len()]);
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(name, values)| Row {
+                name: (*name).to_owned(),
+                rounds: values.iter().map(figures).collect(),
+            })
+            .collect();
         let enough = rows.iter().map(|row| row.rounds.len()).max().unwrap();
         Outcome { case, rows, enough, notes: Vec::new(), void: Vec::new() }
     }

@@ -62,15 +62,15 @@ impl Lab<'_> {
         match case.work {
             Work::Messages(count) => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
-                Ok(vec![self.load(&relay, Mode::Tcp, count)?.us_each()])
+                Ok(self.load(&relay, Mode::Tcp, count)?.us_each().to_vec())
             }
             Work::Connect(count) => {
                 let (_backend, relay) = self.start(name, "echo", CONNECT_BACKENDS)?;
-                Ok(vec![self.load(&relay, Mode::Connect, count)?.us_each()])
+                Ok(self.load(&relay, Mode::Connect, count)?.us_each().to_vec())
             }
             Work::Bulk(count) => {
                 let (_backend, relay) = self.start(name, "source", 1)?;
-                Ok(vec![self.load(&relay, Mode::Bulk, count)?.seconds_per_gb()])
+                Ok(self.load(&relay, Mode::Bulk, count)?.seconds_per_gb().to_vec())
             }
             Work::Tail => tail::delays(self, name),
             Work::Calls(count) => calls::each(self, name, count),
@@ -83,7 +83,7 @@ impl Lab<'_> {
             Work::GrowthConnections => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
                 let us_each =
-                    |count| Ok::<_, String>(self.load(&relay, Mode::Tcp, count)?.us_each());
+                    |count| Ok::<_, String>(self.load(&relay, Mode::Tcp, count)?.us_each()[0]);
                 let (some, many) = (us_each(SOME_CONNECTIONS)?, us_each(MANY_CONNECTIONS)?);
                 Ok(vec![some, many, many / some])
             }
@@ -122,7 +122,7 @@ impl Lab<'_> {
         let messages = self.load(&relay, Mode::Tcp, MANY_BACKENDS)?;
         let mut plan = Plan::new(Mode::Connect, relay.listeners[0], CONNECT_AT_ONCE as usize);
         plan.rate = Some(CONNECTS_PER_SECOND);
-        Ok([messages.us_each(), self.drive(plan, &relay)?.us_each()])
+        Ok([messages.us_each()[0], self.drive(plan, &relay)?.us_each()[0]])
     }
 
     fn latency(&self, name: &str) -> Result<Vec<f64>, String> {
@@ -155,8 +155,7 @@ impl Lab<'_> {
             Ok::<_, String>((flood.join().map_err(|_| "the bulk load failed")??, pings?))
         })?;
         let p = Percentiles::of(&pings.tally.latency);
-        let seconds_per_gb = flood.seconds * 1e9 / flood.tally.bytes.max(1) as f64;
-        Ok(vec![p.p50_us as f64, p.p99_us as f64, seconds_per_gb])
+        Ok(vec![p.p50_us as f64, p.p99_us as f64, flood.seconds_per_gb()[1]])
     }
 
     fn load(&self, relay: &Relay, mode: Mode, count: u32) -> Result<Window, String> {
@@ -205,13 +204,15 @@ impl Lab<'_> {
 }
 
 impl Window {
-    fn us_each(&self) -> f64 {
-        self.cpu_ns / 1e3 / self.tally.operations.max(1) as f64
+    /// CPU time of an operation, and wall time over all that were done.
+    fn us_each(&self) -> [f64; 2] {
+        let operations = self.tally.operations.max(1) as f64;
+        [self.cpu_ns / 1e3 / operations, self.seconds * 1e6 / operations]
     }
 
-    /// Nanoseconds per byte are seconds per GB.
-    fn seconds_per_gb(&self) -> f64 {
-        self.cpu_ns / self.tally.bytes.max(1) as f64
+    /// CPU time and wall time. Nanoseconds per byte are seconds per GB.
+    fn seconds_per_gb(&self) -> [f64; 2] {
+        [self.cpu_ns, self.seconds * 1e9].map(|ns| ns / self.tally.bytes.max(1) as f64)
     }
 }
 
