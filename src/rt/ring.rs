@@ -337,6 +337,15 @@ impl Ring {
         })
     }
 
+    /// Whether a send is queued or in the kernel.
+    pub(super) fn is_sending(&self, handle: &Handle) -> bool {
+        #[cfg(test)]
+        if planted(Bug::FinWhileSending) {
+            return false;
+        }
+        self.slot(handle, |slot| matches!(slot.sending, Sending::On(_)))
+    }
+
     /// Whether nothing waits to go into the kernel: a send of its own would be a call of its own
     /// either way.
     pub(super) fn is_quiet(&self) -> bool {

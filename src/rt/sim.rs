@@ -27,7 +27,10 @@ use super::{
         kernel::{Completion, Kernel as Host, Lost, Op},
     },
 };
-use crate::{sim, sock};
+use crate::{
+    sim::{self, Bug, planted},
+    sock,
+};
 
 /// The kernel of a ring under test.
 pub(super) enum Kernel {
@@ -313,7 +316,8 @@ impl Queues {
                     if !more {
                         return false;
                     }
-                    if ready(fd).contains(PollFlags::ERR) && chance(20) {
+                    let weight = if planted(Bug::DeafToAbort) { 300 } else { 20 };
+                    if ready(fd).contains(PollFlags::ERR) && chance(weight) {
                         armed.deaf = true;
                         return true;
                     }
@@ -329,7 +333,8 @@ impl Queues {
 
     /// Now and then the queue is too small, and the rest has to wait.
     fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
-        let most = match chance(30) {
+        // Rare enough that a thousand worlds would not find what only this brings about.
+        let most = match chance(if planted(Bug::FinWhileSending) { 300 } else { 30 }) {
             true => sim::with(|sim| sim.rng().usize(1..4)),
             false => usize::MAX,
         };

@@ -194,6 +194,8 @@ impl Flow {
                         }
                         flow.conn.set_blocked(flow.direction, false);
                     }
+                    // It may have met the reset that has ended the source.
+                    Step::SourceEnded if flow.ends.source.is_sending() => rt::turn().await,
                     Step::SourceEnded if !flow.source_was_reset() => return flow.pass_fin_on(),
                     Step::SourceEnded | Step::SourceReset => {
                         return Box::pin(flow.pass_reset_on()).await;

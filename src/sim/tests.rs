@@ -146,3 +146,13 @@ fn a_connection_that_is_not_recorded_is_found() {
 fn a_pipe_that_is_lent_with_bytes_in_it_is_found() {
     is_found(Bug::PipeWithResidue, &["bytes of"]);
 }
+
+#[test]
+fn a_fin_while_a_send_to_that_side_is_not_over_is_found() {
+    is_found(Bug::FinWhileSending, &["which did not finish"]);
+}
+
+#[test]
+fn a_receive_that_does_not_hear_of_our_own_reset_is_found() {
+    is_found(Bug::DeafToAbort, &["still there"]);
+}

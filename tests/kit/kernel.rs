@@ -15,8 +15,8 @@ const HEADER: usize = 16;
 
 /// Whether the kernel has the TCP socket with these two ends. A reset takes it away.
 ///
-/// One question of `struct inet_diag_req_v2` (include/uapi/linux/inet_diag.h, sock_diag(7)): to read
-/// `/proc/net/tcp` takes a second where others left 100,000 connections in TIME_WAIT.
+/// One question of `struct inet_diag_req_v2` (include/uapi/linux/inet_diag.h, sock_diag(7)): to
+/// read `/proc/net/tcp` takes a second where others left 100,000 connections in TIME_WAIT.
 pub fn has_connection(local: SocketAddrV4, remote: SocketAddrV4) -> bool {
     let mut request = vec![AddressFamily::INET.as_raw() as u8, TCP, 0, 0];
     request.extend(u32::MAX.to_ne_bytes()); // any state
