@@ -269,7 +269,7 @@ impl Case {
     /// True exactly when a contender takes part unless others are named.
     pub fn wants(&self, contender: &str) -> bool {
         // Two pipes for each connection are no floor of anything but bulk.
-        let bulk_only = contender == "floor-splice" || contender == "haproxy-1mib";
+        let bulk_only = contender == "floor-splice" || contender.ends_with("-1mib");
         // What grows is compared with itself, as it is by default.
         let best = contender.ends_with("-best");
         self.takes(contender)

@@ -15,12 +15,13 @@ const NGINX_STREAM: [&str; 2] = [
 const PIPE_BYTES: u32 = 262_144;
 const LARGE_PIPE_BYTES: u32 = 1_048_576;
 
-/// Who is known; any other `ringway-DRIVER`, and each with `-watched`, by name.
-pub const NAMES: [&str; 11] = [
+/// Who is known; any other `ringway-DRIVER`, and each with `-watched` or `-1mib`, by name.
+pub const NAMES: [&str; 12] = [
     "floor-copy",
     "floor-splice",
     "ringway-io_uring",
     "ringway-epoll",
+    "ringway-io_uring-1mib",
     "haproxy",
     "haproxy-best",
     "haproxy-1mib",
@@ -77,12 +78,13 @@ fn floor(mode: &str, routes: &[Route]) -> Result<Settings, String> {
 }
 
 fn ringway(driver: &str, routes: &[Route]) -> Settings {
-    let (driver, access) = match driver.strip_suffix("-watched") {
-        Some(driver) => (driver, "access.log"),
-        None => (driver, "off"),
+    let (driver, pipes, access) = match driver.rsplit_once('-') {
+        Some((driver, "watched")) => (driver, "", "access.log"),
+        Some((driver, "1mib")) => (driver, "pipe_size = \"1MiB\"\npipes_per_shard = 64\n", "off"),
+        _ => (driver, "", "off"),
     };
     let mut text = format!(
-        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n\n\
+        "[runtime]\nshards = 1\ndriver = \"{driver}\"\npin_cpus = false\n{pipes}\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [log]\nlevel = \"warn\"\nreport = \"0s\"\naccess = \"{access}\"\n"
     );

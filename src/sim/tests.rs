@@ -59,7 +59,7 @@ const RARE: [&str; 21] = [
 #[test]
 fn a_thousand_worlds_leave_nothing_behind() {
     let seeds = match (number("RINGWAY_SIM_SEED"), number("RINGWAY_SIM_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
+        (Some(first), count) => first..first + count.unwrap_or(1),
         (None, count) => 0..count.unwrap_or(SEEDS),
     };
     let is_whole = seeds.end - seeds.start >= SEEDS;
