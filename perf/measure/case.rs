@@ -161,7 +161,8 @@ impl Case {
     pub fn caveat(&self) -> Option<&'static str> {
         match self.work {
             Work::Messages(_) | Work::Bulk(_) => Some(
-                "the second figure is wall time over everything that came through, the inverse of                  throughput; the client and the backend have a CPU of their own, which bounds it",
+                "the second figure is wall time over everything that came through, the inverse of \
+                 throughput; the client and the backend have a CPU of their own, which bounds it",
             ),
             Work::Idle => Some(
                 "memory of the process alone: what the kernel keeps for a connection beside its \
