@@ -72,8 +72,6 @@ pub(crate) enum Bug {
     PipeWithResidue,
     /// An end is taken for a FIN although a send to that side is not over.
     FinWhileSending,
-    /// A receive goes on when its socket is reset by us.
-    DeafToAbort,
 }
 
 /// Whether this thread's simulation has that bug planted.

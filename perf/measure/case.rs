@@ -161,8 +161,8 @@ impl Case {
     pub fn caveat(&self) -> Option<&'static str> {
         match self.work {
             Work::Messages(_) | Work::Bulk(_) => Some(
-                "the second figure is wall time over everything that came through, the inverse of \
-                 throughput; the client and the backend have a CPU of their own, which bounds it",
+                "wall time is over all connections together, the inverse of throughput; client and \
+                 backend share the CPUs that the proxy does not have, which may be what bounds it",
             ),
             Work::Idle => Some(
                 "memory of the process alone: what the kernel keeps for a connection beside its \
@@ -192,10 +192,10 @@ impl Case {
         }
         match self.work {
             Work::Messages(_) => {
-                &const { [figure("CPU time per message", "us"), figure("time per message", "us")] }
+                &const { [figure("CPU time per message", "us"), figure("wall time per message", "us")] }
             }
             Work::Bulk(_) => {
-                &const { [figure("CPU time per GB", "s"), figure("time per GB", "s")] }
+                &const { [figure("CPU time per GB", "s"), figure("wall time per GB", "s")] }
             }
             Work::Tail => {
                 &const {
@@ -211,7 +211,7 @@ impl Case {
                 &const {
                     [
                         figure("CPU time per new connection", "us"),
-                        figure("time per new connection", "us"),
+                        figure("wall time per new connection", "us"),
                     ]
                 }
             }

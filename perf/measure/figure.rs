@@ -61,6 +61,11 @@ impl Row {
         self.name.starts_with(OURS)
     }
 
+    /// Promises are of ours as it comes: `ringway-DRIVER`, and no setting behind it.
+    fn is_promised(&self, whose: &str) -> bool {
+        self.name.starts_with(whose) && self.name.split('-').count() == 2
+    }
+
     /// Of the figure with this number, good rounds only.
     pub fn quartiles(&self, figure: usize) -> Option<Quartiles> {
         quartiles(self.rounds.iter().flatten().map(|figures| figures[figure]))
@@ -118,7 +123,7 @@ impl Outcome {
     pub fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for limit in self.case.limits() {
-            let ours = self.rows.iter().filter(|row| row.name.starts_with(limit.whose));
+            let ours = self.rows.iter().filter(|row| row.is_promised(limit.whose));
             let before = verdicts.len();
             verdicts.extend(ours.map(|row| self.verdict(limit, row)));
             if verdicts.len() == before {
@@ -208,10 +213,14 @@ pub fn order(round: usize, contenders: usize) -> Vec<usize> {
 pub mod tests {
     use super::*;
 
-    /// An outcome of rows, all figures of which are the same.
+    /// An outcome of rows, by their first figures; each further one is as much larger again.
     pub fn outcome(case: &str, rows: &[(&str, &[f64])]) -> Outcome {
         let case = Case::parse(case).unwrap();
-        let figures = |value: &f64| value.is_finite().then(|| vec![*value; case.figures().len()]);
+        let count = case.figures().len();
+        let figures = |value: &f64| {
+            let multiples = (1..=count).map(|at| at as f64 * value);
+            value.is_finite().then(|| multiples.collect())
+        };
         let rows: Vec<_> = rows
             .iter()
             .map(|(name, values)| Row {
@@ -248,6 +257,7 @@ pub mod tests {
             &[
                 ("floor-splice", &[1.0]),
                 ("ringway-epoll", &[0.9]),
+                ("ringway-epoll-1mib", &[9.9]),
                 ("haproxy", &[4.0]),
                 ("haproxy-best", &[1.2]),
                 ("nginx", &[3.0]),

@@ -49,6 +49,12 @@ pub struct Lab<'a> {
     pub rate: Option<f64>,
 }
 
+/// What one unit of work took: of the proxy's CPU time, and of the clock's with all at once.
+struct Cost {
+    cpu: f64,
+    wall: f64,
+}
+
 /// What came within the measured time.
 struct Window {
     cpu_ns: f64,
@@ -62,15 +68,15 @@ impl Lab<'_> {
         match case.work {
             Work::Messages(count) => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
-                Ok(self.load(&relay, Mode::Tcp, count)?.us_each().to_vec())
+                Ok(self.load(&relay, Mode::Tcp, count)?.us_each().figures())
             }
             Work::Connect(count) => {
                 let (_backend, relay) = self.start(name, "echo", CONNECT_BACKENDS)?;
-                Ok(self.load(&relay, Mode::Connect, count)?.us_each().to_vec())
+                Ok(self.load(&relay, Mode::Connect, count)?.us_each().figures())
             }
             Work::Bulk(count) => {
                 let (_backend, relay) = self.start(name, "source", 1)?;
-                Ok(self.load(&relay, Mode::Bulk, count)?.seconds_per_gb().to_vec())
+                Ok(self.load(&relay, Mode::Bulk, count)?.seconds_per_gb().figures())
             }
             Work::Tail => tail::delays(self, name),
             Work::Calls(count) => calls::each(self, name, count),
@@ -83,7 +89,7 @@ impl Lab<'_> {
             Work::GrowthConnections => {
                 let (_backend, relay) = self.start(name, "echo", 1)?;
                 let us_each =
-                    |count| Ok::<_, String>(self.load(&relay, Mode::Tcp, count)?.us_each()[0]);
+                    |count| Ok::<_, String>(self.load(&relay, Mode::Tcp, count)?.us_each().cpu);
                 let (some, many) = (us_each(SOME_CONNECTIONS)?, us_each(MANY_CONNECTIONS)?);
                 Ok(vec![some, many, many / some])
             }
@@ -122,7 +128,7 @@ impl Lab<'_> {
         let messages = self.load(&relay, Mode::Tcp, MANY_BACKENDS)?;
         let mut plan = Plan::new(Mode::Connect, relay.listeners[0], CONNECT_AT_ONCE as usize);
         plan.rate = Some(CONNECTS_PER_SECOND);
-        Ok([messages.us_each()[0], self.drive(plan, &relay)?.us_each()[0]])
+        Ok([messages.us_each().cpu, self.drive(plan, &relay)?.us_each().cpu])
     }
 
     fn latency(&self, name: &str) -> Result<Vec<f64>, String> {
@@ -155,7 +161,7 @@ impl Lab<'_> {
             Ok::<_, String>((flood.join().map_err(|_| "the bulk load failed")??, pings?))
         })?;
         let p = Percentiles::of(&pings.tally.latency);
-        Ok(vec![p.p50_us as f64, p.p99_us as f64, flood.seconds_per_gb()[1]])
+        Ok(vec![p.p50_us as f64, p.p99_us as f64, flood.seconds_per_gb().wall])
     }
 
     fn load(&self, relay: &Relay, mode: Mode, count: u32) -> Result<Window, String> {
@@ -203,16 +209,27 @@ impl Lab<'_> {
     }
 }
 
+impl Cost {
+    /// In the case's order.
+    fn figures(&self) -> Vec<f64> {
+        vec![self.cpu, self.wall]
+    }
+}
+
 impl Window {
-    /// CPU time of an operation, and wall time over all that were done.
-    fn us_each(&self) -> [f64; 2] {
-        let operations = self.tally.operations.max(1) as f64;
-        [self.cpu_ns / 1e3 / operations, self.seconds * 1e6 / operations]
+    /// Microseconds of an operation.
+    fn us_each(&self) -> Cost {
+        self.cost_of(self.tally.operations as f64 * 1e3)
     }
 
-    /// CPU time and wall time. Nanoseconds per byte are seconds per GB.
-    fn seconds_per_gb(&self) -> [f64; 2] {
-        [self.cpu_ns, self.seconds * 1e9].map(|ns| ns / self.tally.bytes.max(1) as f64)
+    /// Nanoseconds per byte are seconds per GB.
+    fn seconds_per_gb(&self) -> Cost {
+        self.cost_of(self.tally.bytes as f64)
+    }
+
+    fn cost_of(&self, units: f64) -> Cost {
+        let [cpu, wall] = [self.cpu_ns, self.seconds * 1e9].map(|ns| ns / units.max(1.0));
+        Cost { cpu, wall }
     }
 }
 

@@ -201,7 +201,7 @@ mod tests {
             ],
         );
         outcome.void.push("round 2: envoy: 3 operations failed".to_owned());
-        let told = case(&outcome, Some(&|_| "folder/messages-1000.svg".to_owned()));
+        let told = case(&outcome, Some(&|at| format!("folder/messages-1000-{at}.svg")));
         assert_eq!(told, include_str!("report/messages.md"), "now it is\n{told}");
     }
 

@@ -80,6 +80,7 @@ fn floor(mode: &str, routes: &[Route]) -> Result<Settings, String> {
 fn ringway(driver: &str, routes: &[Route]) -> Settings {
     let (driver, pipes, access) = match driver.rsplit_once('-') {
         Some((driver, "watched")) => (driver, "", "access.log"),
+        // 64 MiB, all that a user without privileges has; HAProxy takes as much with 64 streams.
         Some((driver, "1mib")) => (driver, "pipe_size = \"1MiB\"\npipes_per_shard = 64\n", "off"),
         _ => (driver, "", "off"),
     };

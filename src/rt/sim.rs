@@ -1,10 +1,11 @@
 //! The queues of a ring whose kernel is simulated, and a shard's thread that runs on it; for tests.
 //!
-//! It takes buffers from the very memory that the real kernel would take them from, so what the
-//! engine gives back wrongly is missed here. What it promises of receives is checked by
+//! It takes buffers from the very memory that the real kernel would take them from ([`provided`]),
+//! so what the engine gives back wrongly is missed here. What it promises of receives is checked by
 //! [`promises`].
 
 mod promises;
+mod provided;
 
 use std::{
     collections::VecDeque,
@@ -12,25 +13,20 @@ use std::{
     io,
     os::fd::{BorrowedFd, RawFd},
     slice,
-    sync::atomic::{AtomicU16, Ordering},
     time::Instant,
 };
 
-use io_uring::types::BufRingEntry;
 use rustix::{event::PollFlags, io::Errno};
 
-use self::promises::Promises;
+use self::{promises::Promises, provided::Provided};
 use super::{
     LOCAL, Setup,
     ring::{
         buffers::Buffers,
-        kernel::{Completion, Kernel as Host, Lost, Op},
+        kernel::{BATCH, Completion, Kernel as Host, Lost, Op},
     },
 };
-use crate::{
-    sim::{self, Bug, planted},
-    sock,
-};
+use crate::{sim, sock};
 
 /// The kernel of a ring under test.
 pub(super) enum Kernel {
@@ -50,7 +46,7 @@ impl Kernel {
     pub(super) fn push(&mut self, op: Op, tag: u64) {
         match self {
             Kernel::Host(host) => host.push(op, tag),
-            Kernel::Simulated(queues) => queues.submitted.push((op, tag)),
+            Kernel::Simulated(queues) => queues.push(op, tag),
         }
     }
 
@@ -74,55 +70,6 @@ impl Kernel {
             Kernel::Host(host) => host.reap(into),
             Kernel::Simulated(queues) => queues.reap(into),
         }
-    }
-}
-
-/// Buffers as the kernel sees them.
-struct Provided {
-    entries: *const BufRingEntry,
-    count: u16,
-    /// The next one to take.
-    head: u16,
-    /// The end of those that are known to have come back.
-    seen: u16,
-}
-
-impl Provided {
-    fn tail(&self) -> u16 {
-        // SAFETY: the entries outlive the queues, which their ring drops first.
-        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };
-        tail.load(Ordering::Acquire)
-    }
-
-    fn left(&self) -> u16 {
-        self.tail().wrapping_sub(self.head)
-    }
-
-    fn entry(&self, at: u16) -> &BufRingEntry {
-        // SAFETY: inside the ring, whose entries outlive the queues; between head and tail the
-        // engine has written them, and it does so only on this thread.
-        unsafe { &*self.entries.add(usize::from(at & (self.count - 1))) }
-    }
-
-    /// The number of the next buffer that has come back since the last look.
-    fn came_back(&mut self) -> Option<u16> {
-        let next = (self.seen != self.tail()).then(|| self.entry(self.seen).bid())?;
-        self.seen = self.seen.wrapping_add(1);
-        Some(next)
-    }
-
-    /// The next buffer and its number.
-    fn next(&mut self) -> Option<(u16, &mut [u8])> {
-        assert!(self.left() <= self.count, "a buffer was given back twice");
-        if self.left() == 0 {
-            return None;
-        }
-        let entry = self.entry(self.head);
-        // SAFETY: the engine has written where the buffer is and how long, and does not touch it
-        // before a completion says that it was taken.
-        let memory =
-            unsafe { slice::from_raw_parts_mut(entry.addr() as *mut u8, entry.len() as usize) };
-        Some((entry.bid(), memory))
     }
 }
 
@@ -174,7 +121,7 @@ impl Queues {
     fn new(buffers: &Buffers) -> Queues {
         let (entries, count) = buffers.entries();
         Queues {
-            buffers: Provided { entries, count, head: 0, seen: 0 },
+            buffers: Provided::new(entries, count),
             submitted: Vec::new(),
             armed: Vec::new(),
             alarms: Vec::new(),
@@ -188,9 +135,7 @@ impl Queues {
         while let Some(buffer) = self.buffers.came_back() {
             self.promises.comes_back(buffer);
         }
-        for (op, tag) in std::mem::take(&mut self.submitted) {
-            self.begin(op, tag);
-        }
+        self.submit();
         self.promises.check(&self.armed);
         // What is ready may be seen late, unless nothing else is.
         self.notice(true);
@@ -200,6 +145,20 @@ impl Queues {
                 let alarm = self.alarms.iter().map(|(at, _)| *at).min();
                 sim::with(|sim| sim.sleep(alarm));
             }
+        }
+    }
+
+    /// Queues an operation. A busy turn submits before its end, and looks what came of it there.
+    fn push(&mut self, op: Op, tag: u64) {
+        self.submitted.push((op, tag));
+        if self.submitted.len() >= BATCH || chance(10) {
+            self.submit();
+        }
+    }
+
+    fn submit(&mut self) {
+        for (op, tag) in std::mem::take(&mut self.submitted) {
+            self.begin(op, tag);
         }
     }
 
@@ -286,6 +245,8 @@ impl Queues {
 
     /// As the kernel: again and again until nothing is there.
     fn receive(&mut self, armed: &mut Armed, fd: RawFd) -> bool {
+        // Kernel: our own reset wakes all who wait (net/ipv4/tcp.c, `tcp_disconnect`).
+        armed.deaf &= !sim::with(|sim| sim.was_aborted(fd));
         // A cancel may come before what is there, or after it.
         if armed.cancelled && (armed.deaf || chance(50) || !ready(fd).contains(PollFlags::IN)) {
             self.complete(armed.tag, Err(Errno::CANCELED), None, false);
@@ -309,15 +270,14 @@ impl Queues {
             };
             match outcome {
                 Ok((count, Some(buffer))) => {
-                    self.buffers.head = self.buffers.head.wrapping_add(1);
+                    self.buffers.is_taken();
                     // Kernel: one whose completion overflows ends with it.
                     let more = !chance(3);
                     self.complete(armed.tag, Ok(count), Some(buffer), more);
                     if !more {
                         return false;
                     }
-                    let weight = if planted(Bug::DeafToAbort) { 300 } else { 20 };
-                    if ready(fd).contains(PollFlags::ERR) && chance(weight) {
+                    if ready(fd).contains(PollFlags::ERR) && chance(20) {
                         armed.deaf = true;
                         return true;
                     }
@@ -333,8 +293,7 @@ impl Queues {
 
     /// Now and then the queue is too small, and the rest has to wait.
     fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
-        // Rare enough that a thousand worlds would not find what only this brings about.
-        let most = match chance(if planted(Bug::FinWhileSending) { 300 } else { 30 }) {
+        let most = match chance(30) {
             true => sim::with(|sim| sim.rng().usize(1..4)),
             false => usize::MAX,
         };

@@ -165,14 +165,20 @@ impl Conn {
         }
     }
 
-    /// That side's FIN was read. Two in the same turn count as the client's.
-    pub fn fin_by(&self, side: Side) {
+    /// That side has ended, by a FIN unless a reset comes to light. Two in the same turn count as
+    /// the client's.
+    pub fn saw_fin(&self, side: Side) {
         let turn = rt::turn_number();
         let earlier = self.first_fin.get().map(|_| self.first_fin_turn.get());
         if earlier.is_none_or(|earlier| earlier == turn && side == Side::Client) {
             self.first_fin.set(Some(side));
             self.first_fin_turn.set(turn);
         }
+    }
+
+    /// That side's FIN was read, and is one.
+    pub fn fin_by(&self, side: Side) {
+        self.saw_fin(side);
         let half = self.phase.get() == Phase::Relaying;
         self.enter(if half { Phase::HalfClosed } else { Phase::Closing });
     }

@@ -194,8 +194,13 @@ impl Flow {
                         }
                         flow.conn.set_blocked(flow.direction, false);
                     }
-                    // It may have met the reset that has ended the source.
-                    Step::SourceEnded if flow.ends.source.is_sending() => rt::turn().await,
+                    Step::SourceEnded if flow.ends.source.is_sending() => {
+                        flow.conn.saw_fin(flow.direction.source());
+                        match flow.waited() {
+                            Some(pause) => pause.await,
+                            None => rt::turn().await,
+                        }
+                    }
                     Step::SourceEnded if !flow.source_was_reset() => return flow.pass_fin_on(),
                     Step::SourceEnded | Step::SourceReset => {
                         return Box::pin(flow.pass_reset_on()).await;
@@ -261,7 +266,8 @@ impl Flow {
     }
 
     /// Kernel: a reset that the other direction met by writing clears the socket's error, and
-    /// reading it then looks like a FIN. On the ring that direction may not have run since.
+    /// reading it then looks like a FIN. On the ring that direction may not have run since, and
+    /// while its send is not over ([`Socket::is_sending`]) nobody can tell.
     fn source_was_reset(&self) -> bool {
         self.reset_side() == Some(self.direction.source()) || self.ends.source.heard_reset()
     }

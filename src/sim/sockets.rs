@@ -50,6 +50,11 @@ impl Sim {
         self.link(fd).is_none_or(|link| link.state == State::Open)
     }
 
+    /// Whether we have broken off what a descriptor stands for.
+    pub(crate) fn was_aborted(&mut self, fd: RawFd) -> bool {
+        self.link(fd).is_some_and(|link| link.aborted.is_some())
+    }
+
     /// What poll(2) says; `None` of a descriptor that is real.
     pub(crate) fn ready(&mut self, fd: RawFd) -> Option<PollFlags> {
         match self.stand_ins.name(fd)? {

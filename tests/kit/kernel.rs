@@ -2,14 +2,20 @@
 
 use std::net::SocketAddrV4;
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
+        socket_with,
+    },
 };
 
 /// Kernel: include/uapi/linux/sock_diag.h, `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 const TCP: u8 = 6;
-/// Kernel: include/uapi/linux/netlink.h, `NLM_F_REQUEST` and the length of `struct nlmsghdr`.
+/// Kernel: include/uapi/linux/netlink.h, `NLMSG_ERROR`, `NLM_F_REQUEST` and the length of `struct
+/// nlmsghdr`.
+const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const HEADER: usize = 16;
 
@@ -38,6 +44,11 @@ pub fn has_connection(local: SocketAddrV4, remote: SocketAddrV4) -> bool {
     send(&diag, &message, SendFlags::empty()).unwrap();
     let mut answer = [0; 4096];
     let (n, _) = recv(&diag, &mut answer, RecvFlags::empty()).unwrap();
-    assert!(n >= HEADER, "{n} bytes from sock_diag");
-    u16::from_ne_bytes([answer[4], answer[5]]) == BY_FAMILY
+    assert!(n >= HEADER + 4, "{n} bytes from sock_diag");
+    let error = i32::from_ne_bytes(answer[HEADER..HEADER + 4].try_into().unwrap());
+    match u16::from_ne_bytes([answer[4], answer[5]]) {
+        BY_FAMILY => true,
+        ERROR if error == -Errno::NOENT.raw_os_error() => false,
+        kind => panic!("sock_diag said {kind}, {error} (has this kernel tcp_diag?)"),
+    }
 }

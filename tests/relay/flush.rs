@@ -24,31 +24,29 @@ fn each_path(driver: &'static str, story: impl Fn(Proxy, Hand) + Sync) {
     });
 }
 
-/// The proxy's address and the server's.
-type Dialed = (SocketAddrV4, SocketAddrV4);
+/// Of the connection between proxy and server: the proxy's end and the server's.
+type Leg = (SocketAddrV4, SocketAddrV4);
 
 /// The server, all of whose words are at the proxy, ends its direction and is gone.
-fn close(server: TcpStream) -> Dialed {
+fn close(server: TcpStream) -> Leg {
     wait_until("all of it at the proxy", || ringway::sock::unsent(&server) == 0);
     peer::finish(&server);
-    let [SocketAddr::V4(proxy), SocketAddr::V4(server)] =
-        [server.peer_addr(), server.local_addr()].map(Result::unwrap)
-    else {
-        panic!("no IPv4: {server:?}")
-    };
-    assert!(kernel::has_connection(proxy, server));
-    (proxy, server)
+    let ends = [server.peer_addr(), server.local_addr()].map(Result::unwrap);
+    let [SocketAddr::V4(ours), SocketAddr::V4(its)] = ends else { panic!("no IPv4: {ends:?}") };
+    assert!(kernel::has_connection(ours, its), "tcp_diag does not know {ours} to {its}");
+    drop(server);
+    (ours, its)
 }
 
 /// The client goes on sending to a server that is gone, whose kernel says so, and ends. All of that
 /// is at the proxy before the client reads.
-fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream, (local, remote): Dialed) {
+fn upload_in_vain(proxy: &Proxy, client: &mut TcpStream, (ours, its): Leg) {
     client.write_all(b"first chunk").unwrap();
     proxy.wait_stats("the chunk that is answered by a reset", |s| {
         s.listener("bytes_up_total") == b"first chunk".len() as u64
     });
     // On a busy machine the kernel may carry the reset later than the client's next words.
-    wait_until("the reset at the proxy's kernel", || !kernel::has_connection(local, remote));
+    wait_until("the reset at the proxy's kernel", || !kernel::has_connection(ours, its));
     client.write_all(b"second chunk").unwrap();
     peer::finish(client);
     wait_until("the FIN at the proxy", || ringway::sock::unsent(&*client) == 0);
@@ -73,10 +71,10 @@ fn an_answer_that_is_held_up_survives_the_servers_reset() {
             let mut client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
             let mut server = hand.take();
             let (bytes, digest) = answer_until_held_up(&proxy, &mut server, &mut seed.rng(0));
-            let dialed = close(server);
+            let leg = close(server);
             let held = proxy.stats();
             assert!(held.held() > 0);
-            upload_in_vain(&proxy, &mut client, dialed);
+            upload_in_vain(&proxy, &mut client, leg);
             let seen = read_slowly(&mut client);
             assert_eq!((seen.bytes, seen.digest, seen.end), (bytes, digest, End::Reset));
             proxy.wait_ended_only("server_reset", 1);
@@ -96,10 +94,10 @@ fn an_answer_in_the_kernels_hands_survives_both_ends_and_a_reset() {
             let seed = Seed::new();
             let (mut client, mut server) = pair(&proxy, &hand);
             let digest = peer::write_bulk(&mut server, &mut seed.rng(0), BYTES);
-            let dialed = close(server);
+            let leg = close(server);
             proxy.wait_stats("all of it passed on", |s| s.listener("bytes_down_total") == BYTES);
             assert!(unread(&client) < BYTES, "nothing is left to be flushed");
-            upload_in_vain(&proxy, &mut client, dialed);
+            upload_in_vain(&proxy, &mut client, leg);
             let seen = read_slowly(&mut client);
             assert_eq!((seen.bytes, seen.digest), (BYTES, digest));
             proxy.wait_ended_only("server_reset", 1);

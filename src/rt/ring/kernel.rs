@@ -25,7 +25,7 @@ const COMPLETIONS: u32 = 8192;
 
 /// Operations that go in at once instead of at the end of the turn: the first ones of many need not
 /// wait for the last, and what sends cost is part of the turn that made them.
-const BATCH: usize = 64;
+pub(in crate::rt) const BATCH: usize = 64;
 
 const ENTER_GETEVENTS: u32 = 1;
 
