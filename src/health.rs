@@ -15,6 +15,25 @@ pub enum Health {
     Unhealthy,
 }
 
+/// Why an active check failed, in words. Which kind of failure it is says what is known: a backend
+/// that cannot be connected to is a fact, what is wrong with an answer is an opinion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// No connection stood: refused, unreachable, or no answer in time while connecting.
+    Connect(String),
+    /// A connection stood, and what came of it was wrong or came too late.
+    AfterConnect(String),
+}
+
+impl CheckFailure {
+    /// What was wrong, for logs and `/stats`.
+    pub fn text(&self) -> &str {
+        match self {
+            CheckFailure::Connect(text) | CheckFailure::AfterConnect(text) => text,
+        }
+    }
+}
+
 /// One backend's series of active checks.
 #[derive(Debug)]
 pub struct Series {

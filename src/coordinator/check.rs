@@ -2,17 +2,18 @@
 //!
 //! What is asked and what a good answer is, `probe` knows; when a backend is out, `health` does.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{App, probe::probe};
+use super::{
+    App,
+    probe::{Failed, probe},
+};
 use crate::{
-    args::cause,
     config::{HealthCheck, SendProxy},
     health::{Series, standing::State},
     limits::CHECKS_AT_ONCE_MAX,
-    sock,
 };
 
 /// The share of the interval by which a check may come earlier or later.
@@ -89,19 +90,17 @@ async fn watch(app: &App, target: &Target) {
         let first = std::mem::take(&mut first);
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
         let Ok(_place) = app.check_places.acquire().await else { return };
-        let result = probe(target.address, check, target.send_proxy).await;
-        if result.as_ref().is_err_and(sock::is_shortage) {
-            tracing::warn!(pool, backend = name, error = %text(&result), "cannot check");
-            continue;
-        }
-        if let Some(health) = series.result(result.is_ok()) {
-            app.pools().checked(*slot, *id, health, &text(&result));
-        }
+        let result = match probe(target.address, check, target.send_proxy).await {
+            Ok(()) => Ok(()),
+            Err(Failed::Backend(failure)) => Err(failure),
+            Err(Failed::Shortage(error)) => {
+                tracing::warn!(pool, backend = name, error, "cannot check");
+                continue;
+            }
+        };
+        let turned = series.result(result.is_ok());
+        app.pools().checked(*slot, *id, &result, turned);
     }
-}
-
-fn text(result: &io::Result<()>) -> String {
-    result.as_ref().err().map_or_else(|| "its checks pass".into(), cause)
 }
 
 /// How long after a check the next one is due; `chance` is from 0 to 1. Backends are all checked

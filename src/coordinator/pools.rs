@@ -25,7 +25,7 @@ use super::{
 use crate::{
     bridge::{BackendBoard, Boards, Bridge},
     config::{self, Word},
-    health::{Health, outlier, standing::Order},
+    health::{CheckFailure, Health, outlier, standing::Order},
 };
 
 /// How often outliers are looked for and weights grow: well within the 100 ms of the contract.
@@ -87,15 +87,28 @@ impl Pools {
         }
     }
 
-    /// The active checks of the backend `id` in `slot` have changed their mind.
-    pub fn checked(&mut self, slot: usize, id: u64, health: Health, reason: &str) {
+    /// The backend `id` in `slot` was checked on the traffic's own port; `turned` is what its checks
+    /// say of it from now on, where that has changed.
+    pub fn checked(
+        &mut self,
+        slot: usize,
+        id: u64,
+        result: &Result<(), CheckFailure>,
+        turned: Option<Health>,
+    ) {
         let pool = self.0.iter_mut().find(|pool| pool.slots.contains(&slot));
         let Some(pool) = pool else { return };
-        if let Some(backend) = pool.at(slot).filter(|backend| backend.id == id) {
+        let Some(backend) = pool.at(slot).filter(|backend| backend.id == id) else { return };
+        let unconnectable = matches!(result, Err(CheckFailure::Connect(_)));
+        let before = std::mem::replace(&mut backend.unconnectable, unconnectable);
+        if let Some(health) = turned {
+            let reason = result.as_ref().err().map_or("its checks pass", CheckFailure::text);
             backend.health = health;
             backend.check_reason = reason.to_owned();
             pool.settle(slot, reason);
         }
+        // In panic the roster asks for it.
+        pool.changed |= pool.panicking && before != unconnectable;
     }
 
     /// The backend `id`, while it stands in `slot`.

@@ -2,18 +2,22 @@
 //!
 //! This room refuses to know what follows from an answer.
 
-use std::{error::Error, io, net::SocketAddr, pin::pin};
+use std::{error::Error, io, net::SocketAddr, pin::pin, time::Duration};
 
 use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
+    time::{Instant, error::Elapsed, timeout_at},
 };
 
 use crate::{
+    args::cause,
     config::{HealthCheck, HttpProbe, Probe, SendProxy},
+    health::CheckFailure,
     proxy_header::Header,
+    sock,
 };
 
 /// Bytes of the head of an answer; the body is never read.
@@ -21,6 +25,14 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Who asks.
 const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"), " health check");
+
+/// Why a check came to nothing.
+pub enum Failed {
+    /// It says something about the backend.
+    Backend(CheckFailure),
+    /// This host ran short of something of its own: nothing is known of the backend.
+    Shortage(String),
+}
 
 /// Asks the backend at `address` once, within the timeout of `check`; `send_proxy` is its pool's.
 ///
@@ -30,18 +42,31 @@ pub async fn probe(
     address: SocketAddr,
     check: &HealthCheck,
     send_proxy: SendProxy,
-) -> io::Result<()> {
-    let limit = check.timeout;
-    let asking = async {
-        let stream = connect(address).await?;
+) -> Result<(), Failed> {
+    let (limit, until) = (check.timeout, Instant::now() + check.timeout);
+    let connected = timeout_at(until, connect(address)).await;
+    let stream = in_time(connected, limit).map_err(|e| failed(&e, CheckFailure::Connect))?;
+    let asked = async {
         match &check.probe {
             Probe::Tcp => Ok(()),
             Probe::Http(http) => ask(stream, address, http, send_proxy).await,
         }
     };
-    tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| {
+    let answered = in_time(timeout_at(until, asked).await, limit);
+    answered.map_err(|e| failed(&e, CheckFailure::AfterConnect))
+}
+
+fn in_time<T>(came: Result<io::Result<T>, Elapsed>, limit: Duration) -> io::Result<T> {
+    came.unwrap_or_else(|_| {
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}")))
     })
+}
+
+fn failed(error: &io::Error, kind: fn(String) -> CheckFailure) -> Failed {
+    match sock::is_shortage(error) {
+        true => Failed::Shortage(cause(error)),
+        false => Failed::Backend(kind(cause(error))),
+    }
 }
 
 /// A connection that is closed with a reset: a FIN would leave a socket in TIME_WAIT for each
@@ -96,5 +121,54 @@ fn no_answer(error: hyper::Error) -> io::Error {
     match io_error.and_then(io::Error::raw_os_error) {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::other(format!("no answer of HTTP: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::*;
+
+    fn outcome(address: SocketAddr, probe_for: Probe) -> Result<(), Failed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let timeout = Duration::from_millis(200);
+        let check = HealthCheck { probe: probe_for, timeout, ..HealthCheck::default() };
+        runtime.block_on(probe(address, &check, SendProxy::Off))
+    }
+
+    /// A server whose one client is answered by `answer`.
+    fn server(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut client = listener.accept().unwrap().0;
+            answer(&mut client);
+            // Until it is gone.
+            let _ = io::copy(&mut client, &mut io::sink());
+        });
+        address
+    }
+
+    /// 1. Nobody listens. 2. A server answers with a bad status. 3. One says nothing. 4. One is
+    ///    well.
+    #[test]
+    fn a_failure_says_whether_a_connection_stood() {
+        let http = || Probe::Http(HttpProbe::default());
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = outcome(closed, http());
+        assert!(matches!(refused, Err(Failed::Backend(CheckFailure::Connect(_)))));
+        let bad = server(|c| c.write_all(b"HTTP/1.1 500 No\r\n\r\n").unwrap());
+        let silent = server(|_| {});
+        for address in [bad, silent] {
+            let failed = outcome(address, http());
+            assert!(matches!(failed, Err(Failed::Backend(CheckFailure::AfterConnect(_)))));
+        }
+        let well = server(|c| c.write_all(b"HTTP/1.1 200 Yes\r\n\r\n").unwrap());
+        assert!(outcome(well, http()).is_ok());
     }
 }

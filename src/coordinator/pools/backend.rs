@@ -29,6 +29,8 @@ pub struct Backend {
     pub before: BackendSums,
     pub(super) order: Order,
     pub(super) health: Health,
+    /// True exactly when the last active check could not connect to where the traffic goes.
+    pub(super) unconnectable: bool,
     /// What the last change of the active checks, and the last ejection, was for.
     pub(super) check_reason: String,
     pub(super) ejection_reason: String,
@@ -68,6 +70,7 @@ impl Backend {
             ejections: 0,
             order: Order::Enable,
             health: Health::Healthy,
+            unconnectable: false,
             check_reason: String::new(),
             ejection_reason: String::new(),
             streak: Streak::new(before.good, before.bad),
@@ -87,6 +90,12 @@ impl Backend {
             (State::Draining, Some(gone)) => &gone.reason,
             (State::Draining | State::Disabled, _) => "asked for by the operator",
         }
+    }
+
+    /// True exactly when the last active check that told anything could not connect, on the traffic's
+    /// own port: a fact, where a bad answer is an opinion.
+    pub fn cannot_be_connected_to(&self) -> bool {
+        self.unconnectable
     }
 
     /// What follows from everything that is known.
