@@ -250,8 +250,8 @@ pub fn is_for_later(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || is_shortage(error)
 }
 
-/// Whether a failed call ran short of something of our own (descriptors, memory, local ports),
-/// which says nothing about the peer.
+/// Whether a failed call ran short of something of our own (descriptors, memory), which says
+/// nothing about the peer. For a dial there is [`dial_is_short`].
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -260,12 +260,44 @@ pub fn is_shortage(error: &io::Error) -> bool {
                 | Errno::NFILE
                 | Errno::NOBUFS
                 | Errno::NOMEM
-                | Errno::ADDRNOTAVAIL
                 | Errno::NOSPC
                 | Errno::AGAIN
-                | Errno::AFNOSUPPORT
         )
     )
+}
+
+/// Whether a dial of `address` failed with `error` for want of something of our own, local ports
+/// included.
+///
+/// Kernel: `EADDRNOTAVAIL` says that all local ports to this address are taken, and also that this
+/// host has no address of its family to come from (net/ipv6/addrconf.c, `ipv6_dev_get_saddr`). The
+/// first is our shortage, the second is for ever and says that the backend cannot be reached.
+pub fn dial_is_short(error: &io::Error, address: SocketAddr) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) => has_way_to(address),
+        _ => is_shortage(error),
+    }
+}
+
+/// Whether this host has a route to `address` and an address of that family to come from. A
+/// datagram socket is connected to it, which sends nothing. What cannot be told for want of a
+/// descriptor or of memory is taken for true.
+pub fn has_way_to(address: SocketAddr) -> bool {
+    kernel::connect_datagram(address).map_or_else(|error| is_shortage(&error), |()| true)
+}
+
+/// Whether a connected socket is its own peer.
+///
+/// Kernel: a dial of a local port nobody listens on may be given that very port as its own, and
+/// then its SYN meets itself (RFC 9293, simultaneous open; net/ipv4/tcp_input.c,
+/// `tcp_rcv_synsent_state_process`).
+pub fn is_its_own_peer(socket: impl AsFd, peer: SocketAddr) -> bool {
+    local_address(socket).is_ok_and(|local| is_same(local, peer))
+}
+
+/// Whether two addresses are one, whatever an IPv6 address says of its flow and its scope.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    (one.ip(), one.port()) == (other.ip(), other.port())
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.
@@ -288,6 +320,39 @@ mod tests {
         let held = claim("127.0.0.1:0".parse().unwrap()).unwrap();
         let _listening = listen(held).unwrap();
         assert_eq!(claim(held).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_socket_that_met_itself_is_its_own_peer() {
+        let socket = tcp_socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        let itself = socket.local_addr().unwrap();
+        socket.connect(&itself).unwrap();
+        assert!(is_its_own_peer(&socket, itself.as_socket().unwrap()));
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = listener.local_addr().unwrap();
+        assert!(!is_its_own_peer(std::net::TcpStream::connect(other).unwrap(), other));
+    }
+
+    #[test]
+    fn only_what_a_datagram_could_be_sent_to_has_a_way() {
+        assert!(has_way_to("127.0.0.1:9".parse().unwrap()));
+        // The limited broadcast address is nobody's.
+        assert!(!has_way_to("255.255.255.255:9".parse().unwrap()));
+    }
+
+    #[test]
+    fn want_of_local_ports_is_ours_and_want_of_a_way_is_not() {
+        let short =
+            |error: Errno, address: &str| dial_is_short(&error.into(), address.parse().unwrap());
+        assert!(short(Errno::ADDRNOTAVAIL, "127.0.0.1:9"));
+        assert!(!short(Errno::ADDRNOTAVAIL, "255.255.255.255:9"));
+        assert!(short(Errno::MFILE, "255.255.255.255:9"));
+        for error in [Errno::AFNOSUPPORT, Errno::NETUNREACH, Errno::ACCESS, Errno::PERM] {
+            assert!(!short(error, "127.0.0.1:9"), "{error}");
+        }
     }
 
     #[test]

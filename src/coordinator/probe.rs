@@ -45,7 +45,11 @@ pub async fn probe(
 ) -> Result<(), Failed> {
     let (limit, until) = (check.timeout, Instant::now() + check.timeout);
     let connected = timeout_at(until, connect(address)).await;
-    let stream = in_time(connected, limit).map_err(|e| failed(&e, CheckFailure::Connect))?;
+    let stream =
+        in_time(connected, limit).map_err(|error| match sock::dial_is_short(&error, address) {
+            true => Failed::Shortage(cause(&error)),
+            false => Failed::Backend(CheckFailure::Connect(cause(&error))),
+        })?;
     let asked = async {
         match &check.probe {
             Probe::Tcp => Ok(()),
@@ -77,7 +81,12 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_zero_linger()?;
-    socket.connect(address).await
+    let stream = socket.connect(address).await?;
+    // Nobody listens there, and we have met ourselves.
+    if sock::is_its_own_peer(&stream, address) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 /// Asks for a page and looks at the status of the answer.

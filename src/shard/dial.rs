@@ -1,6 +1,6 @@
 //! Connects to a backend by a deadline; on failure picks again within the attempts.
 
-use std::{io, rc::Rc};
+use std::{io, net::SocketAddr, rc::Rc};
 
 use rustix::io::Errno;
 
@@ -73,11 +73,13 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
 async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure> {
     let began = rt::now();
     conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
+    let failure = |error| failure(error, picked.address);
     let server = Socket::connect(picked.address).map_err(failure)?;
     conn.dialing(&server);
     let pool = &shard.bridge.plan.pools[picked.lease.pool()];
     let outcome = match server.connected(pool.connect_timeout).await {
-        Ok(()) if conn.ended().is_none() => introduce(conn, &server, pool.send_proxy),
+        Ok(()) if conn.ended().is_none() => recognise(&server, picked.address)
+            .and_then(|()| introduce(conn, &server, pool.send_proxy)),
         outcome => outcome,
     };
     match outcome {
@@ -90,6 +92,17 @@ async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure
             outcome.map_err(failure)
         }
     }
+}
+
+/// Looks whether somebody else is at the other end: where nobody listens, a dial of this host may
+/// have met itself. One `getsockname(2)` for a connection.
+fn recognise(server: &Socket, address: SocketAddr) -> io::Result<()> {
+    if sock::is_its_own_peer(server, address) {
+        // A FIN would keep the port in TIME_WAIT, and the backend could not listen on it again.
+        server.abort();
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
 }
 
 /// Tells the server who its client is, before any byte of the client.
@@ -109,11 +122,11 @@ fn introduce(conn: &Conn, server: &Socket, version: SendProxy) -> io::Result<()>
     sock::send_whole(server, header.bytes()).inspect_err(|_| server.abort())
 }
 
-fn failure(error: io::Error) -> Failure {
+fn failure(error: io::Error, address: SocketAddr) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
         return Failure::Timeout;
     }
-    if sock::is_shortage(&error) {
+    if sock::dial_is_short(&error, address) {
         return Failure::Local;
     }
     match Errno::from_io_error(&error) {
@@ -124,6 +137,8 @@ fn failure(error: io::Error) -> Failure {
             | Errno::HOSTUNREACH
             | Errno::NETDOWN
             | Errno::HOSTDOWN
+            | Errno::ADDRNOTAVAIL
+            | Errno::AFNOSUPPORT
             | Errno::INVAL
             | Errno::PERM
             | Errno::ACCESS,

@@ -80,6 +80,10 @@ pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
     })
 }
 
+pub fn connect_datagram(address: SocketAddr) -> io::Result<()> {
+    if super::is_on() { Ok(()) } else { real::connect_datagram(address) }
+}
+
 pub fn pipe_with(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd)> {
     if !super::is_on() {
         return real::pipe_with(flags);

@@ -11,6 +11,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     ioctl,
 };
+use socket2::{Domain, Socket, Type};
+
 pub(crate) use rustix::{
     net::{
         acceptfrom_with, connect_unspec, getpeername, getsockname, recv, send, shutdown,
@@ -25,6 +27,12 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()
     socket.set_tcp_nodelay(true)?;
     let outcome = socket.connect(&address.into());
     Ok((socket.into(), outcome))
+}
+
+/// What `socket(2)` and `connect(2)` say to a datagram socket, which sends nothing.
+pub(crate) fn connect_datagram(address: SocketAddr) -> io::Result<()> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(address), kind, None)?.connect(&address.into())
 }
 
 /// `SIOCOUTQ` (tcp(7)): bytes that the peer has not acknowledged.
