@@ -15,7 +15,7 @@ use ringway::{
     config::Word,
     hist::{Kind, Latency},
     maglev::Table,
-    shard::pick::{Ask, Pick, Picker, Tried},
+    shard::pick::{Ask, Pick, Picker, Took, Tried},
 };
 
 /// A pool whose weights are 1, 2 and 3 in turn.
@@ -26,6 +26,7 @@ fn roster(count: usize, balance: Balance) -> Roster {
         address: ([127, 0, 0, 1], 1).into(),
         weight: 100 * (1 + slot as u32 % 3),
         max_connections: 0,
+        healthy: true,
     };
     let members: Vec<Member> = (0..count).map(member).collect();
     let names: Vec<String> = (0..count).map(|slot| format!("b{slot}")).collect();
@@ -34,7 +35,7 @@ fn roster(count: usize, balance: Balance) -> Roster {
         let names = names.iter().map(|name| -> &'static str { name.clone().leak() });
         Table::new(&names.zip(&members).map(weight).collect::<Vec<_>>())
     });
-    Roster { generation: 1, tiers: vec![Tier::new(0, members, table)] }
+    Roster { generation: 1, tiers: vec![Tier::new(0, members, table)], unreachable: Vec::new() }
 }
 
 /// Each pick becomes a connection, and the oldest of 50 times the pool ends, as in a process at
@@ -58,7 +59,7 @@ fn pick_for_ever(bencher: &mut Bencher, balance: Balance, count: usize, step: Du
         loads[0][member.slot].fetch_add(1, Relaxed);
         picker.came(member.slot);
         let latency = Duration::from_micros(100 + member.slot as u64 % 50);
-        picker.took(member.slot, latency, now);
+        picker.took(member.slot, Took::Alone(latency), now);
         oldest.push_back(member.slot);
         if oldest.len() > 50 * count {
             let slot = oldest.pop_front().unwrap_or_default();

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub use self::{
     access_log::{AccessLogBoard, ConnRecord, Dialed, RecordQueue},
     boards::{
-        BackendBoard, Boards, InFlight, ListenerBoard, PickError, PoolBoard, Seat, ShardBoard,
-        ShardState,
+        BackendBoard, Boards, EarlyEnd, InFlight, ListenerBoard, PickError, PoolBoard, Seat,
+        ShardBoard, ShardState,
     },
     histograms::{BackendLatency, Histograms, ListenerLatency},
     inbox::{Arrival, Fresh, Inbox},
@@ -113,6 +113,12 @@ impl Bridge {
     pub fn access_lines_dropped(&self) -> u64 {
         let queues = self.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
         self.access_log.lost.get() + queues.map(|records| records.dropped.get()).sum::<u64>()
+    }
+
+    /// The sessions of the backend in this slot are to be cut, those that are there now.
+    pub fn cut_sessions(&self, slot: usize) {
+        self.boards.cuts.order(slot);
+        self.ring_all();
     }
 
     /// Rings every shard's bell.

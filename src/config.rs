@@ -31,7 +31,7 @@ mod words;
 
 pub use access::Access;
 pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
-pub use pool::{Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX};
+pub use pool::{Backend, Balance, Counted, OnUnhealthy, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
 pub use target::Target;
 pub use token::Token;
@@ -151,6 +151,8 @@ pub struct Runtime {
     pub pipes_per_shard: Auto<u32>,
     /// Bytes; a power of two from 4 KiB to 1 MiB, as the kernel rounds it.
     pub pipe_size: u32,
+    /// Bytes that may wait in a send queue without having been sent; 0: the kernel's limit.
+    pub unsent_max: u32,
 }
 
 impl Default for Runtime {
@@ -164,6 +166,7 @@ impl Default for Runtime {
             max_connections: Auto::Auto,
             pipes_per_shard: Auto::Auto,
             pipe_size: 256 << 10,
+            unsent_max: 128 << 10,
         }
     }
 }

@@ -44,7 +44,7 @@ use crate::{
     args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::Config,
-    limits::Limits,
+    limits::{FLUSH_MAX, Limits},
     log::LostLines,
     rt::Choice,
 };
@@ -122,8 +122,9 @@ impl App {
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
-/// After the cut, how long shards may take to close what they have.
-const CUT_MAX: Duration = Duration::from_secs(2);
+/// After the cut, how long shards may take to close what they have: what is queued comes first. The
+/// kernel goes on with a connection that is closed in order, whether we are there or not.
+const CUT_MAX: Duration = FLUSH_MAX.saturating_add(Duration::from_secs(2));
 
 /// How long the last lines of the access log may take.
 const FINISH_MAX: Duration = Duration::from_secs(2);

@@ -15,13 +15,17 @@
 //! | health checks at once | the next one waits |
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
+//! | time for what is queued when a connection is cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
 //! | records waiting for the access log ([`ACCESS_RECORDS_MAX`]) | the newest is dropped, counted |
+//! | early ends waiting to be judged ([`EARLY_ENDS_MAX`]) | the newest is dropped, and counts for less |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.
+
+use std::time::Duration;
 
 use crate::{
     config::{Auto, Config, Runtime},
@@ -61,6 +65,10 @@ pub const LOG_LINES_MAX: usize = 8192;
 /// 2.9 MiB a shard, and none where there is no access log.
 pub const ACCESS_RECORDS_MAX: usize = 16_384;
 
+/// Early ends of a shard that wait to be looked at for outliers, which takes them each 20 ms: more
+/// than that in one pool has ejected whom it was to eject. 16 KiB a shard.
+pub const EARLY_ENDS_MAX: usize = 1024;
+
 /// Events kept for `/stats/events`: at most 500 bytes each in practice, 0.5 MB.
 pub const EVENTS_MAX: usize = 1000;
 
@@ -83,6 +91,10 @@ pub const ENDPOINTS_MAX: usize = 64;
 
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long what is queued for a side may take to be acknowledged, where the other side was reset or
+/// we end the connection.
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// Fresh connections that may wait for one shard: what another one takes in a turn. More than that
 /// would say that the receiver does not get to run, and then it is no place to hand work to.

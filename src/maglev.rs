@@ -117,6 +117,15 @@ pub fn source_key(address: IpAddr) -> u64 {
     }
 }
 
+/// The key of the network of one client: its IPv4 address, or the /64 that an IPv6 client has to
+/// itself. Who wants to count as several needs several of these.
+pub fn network_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => hash(b"network", &ip.octets()),
+        IpAddr::V6(ip) => hash(b"network", &ip.octets()[..8]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

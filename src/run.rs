@@ -88,7 +88,7 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let (driver, threads) = shards::prepare(bridge, wish(config.runtime.driver))?;
     let access_log = AccessLog::open(&config.log.access)?;
     let admin = coordinator::bind_admin(config.admin.listen)?;
-    let sockets = bind(&config, limits.shards)?;
+    let sockets = bind(&config, &bridge.plan, limits.shards)?;
     warn_without_pipes(&config, &limits);
     // Before a shard accepts: it would find nobody to pick.
     let events = Arc::new(Events::default());
@@ -142,17 +142,18 @@ struct Sockets {
 }
 
 /// Claims every address alone first, then gives each shard its own socket on it.
-fn bind(config: &Config, shards: usize) -> Result<Sockets, String> {
+fn bind(config: &Config, plan: &Plan, shards: usize) -> Result<Sockets, String> {
     let mut sockets = Sockets {
         bound: vec![Vec::new(); config.listeners.len()],
         per_shard: (0..shards).map(|_| Vec::new()).collect(),
     };
     for (i, listener) in config.listeners.iter().enumerate() {
+        let options = &plan.listeners[i].sockets;
         for address in &listener.listen {
             let refused = |error| cannot_listen(&listener.name, *address, &error);
             let claimed = sock::claim(*address).map_err(refused)?;
             for shard in &mut sockets.per_shard {
-                shard.push((i, sock::listen(claimed).map_err(refused)?));
+                shard.push((i, sock::listen(claimed, options).map_err(refused)?));
             }
             sockets.bound[i].push(claimed);
         }

@@ -8,6 +8,7 @@
 mod accept;
 mod budget;
 mod conn;
+mod cut;
 mod dial;
 mod drain;
 mod handover;
@@ -71,6 +72,9 @@ pub struct Shard {
     /// The shard's clock, and when it last moved.
     clock: Cell<Duration>,
     ticked: Cell<Instant>,
+    /// Orders to cut sessions that were followed: of all backends, and by slot.
+    cuts_seen: Cell<u32>,
+    cuts_seen_of: RefCell<Vec<u32>>,
 }
 
 /// Makes the calling thread that of shard `id`, on its CPU; before anything is made there, so that
@@ -162,6 +166,8 @@ impl Shard {
             listening: RefCell::default(),
             clock: Cell::default(),
             ticked: Cell::new(rt::now()),
+            cuts_seen: Cell::default(),
+            cuts_seen_of: RefCell::default(),
         }
     }
 

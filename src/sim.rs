@@ -281,7 +281,15 @@ impl Sim {
     fn deliver(&mut self, id: u32) {
         let most = self.piece();
         let link = &mut self.links[id as usize];
-        if link.state != State::Open || !link.deliver(most) {
+        if link.state != State::Open {
+            return;
+        }
+        let arrived = link.outward.arrived;
+        let more = link.deliver(most);
+        if link.outward.arrived > arrived {
+            link.moves.push(self.clock);
+        }
+        if !more {
             return;
         }
         let after = self.soon(Duration::from_millis(2));
@@ -316,6 +324,7 @@ impl Sim {
     fn close(&mut self, id: u32) {
         let link = &mut self.links[id as usize];
         link.closed = true;
+        link.closed_at = Some(self.clock);
         if link.state != State::Open {
             link.state = State::Dead;
         } else if link.inward.arrived > link.inward.read {
@@ -330,6 +339,7 @@ impl Sim {
         let id = self.links.len() as u32;
         let mut link = Link::new(id, state, &mut self.rng);
         link.unspliceable = self.fails(3);
+        link.moves.push(self.clock);
         self.links.push(link);
         self.peers.push(peer);
         self.addresses.push(address);

@@ -51,19 +51,38 @@ pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
+/// What all sockets of a listener have: that of its clients and those of their servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// `TCP_NOTSENT_LOWAT`: bytes that may wait in a socket's send queue without having been sent;
+    /// 0: the kernel's.
+    pub unsent_max: u32,
+}
+
+impl Options {
+    /// Sets them on a socket. Kernel: accepted sockets inherit all of them from the listener, so
+    /// accept costs one call.
+    fn apply(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if self.unsent_max > 0 {
+            socket.set_tcp_notsent_lowat(self.unsent_max)?;
+        }
+        Ok(())
+    }
+}
+
 /// One shard's listener on `address`.
 ///
 /// # Errors
 /// As [`claim`].
-pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+pub fn listen(address: SocketAddr, options: &Options) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Kernel: accepted sockets inherit TCP_NODELAY from the listener, so accept costs one call.
-    socket.set_tcp_nodelay(true)?;
+    options.apply(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -85,8 +104,8 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
 ///
 /// # Errors
 /// What the kernel can say at once: no route, no descriptor, no local port.
-pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
-    match kernel::connect(address)? {
+pub fn connect(address: SocketAddr, options: &Options) -> io::Result<OwnedFd> {
+    match kernel::connect(address, options)? {
         (_, Err(e)) if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(e),
         (socket, _) => Ok(socket),
     }
@@ -207,6 +226,11 @@ pub fn finish(socket: impl AsFd) {
     let _ = kernel::shutdown(socket, Shutdown::Write);
 }
 
+/// Reads no more: whoever waits for bytes of the peer finds an end. Says nothing to the peer.
+pub fn stop_reading(socket: impl AsFd) {
+    let _ = kernel::shutdown(socket, Shutdown::Read);
+}
+
 /// Takes no more connections and wakes whoever waits for one.
 pub fn stop_listening(listener: impl AsFd) {
     let _ = kernel::shutdown(listener, Shutdown::Both);
@@ -318,7 +342,7 @@ mod tests {
     #[test]
     fn an_address_in_use_is_refused_before_reuseport_can_share_it() {
         let held = claim("127.0.0.1:0".parse().unwrap()).unwrap();
-        let _listening = listen(held).unwrap();
+        let _listening = listen(held, &Options::default()).unwrap();
         assert_eq!(claim(held).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 

@@ -113,7 +113,7 @@ fn what_is_not_written_has_its_documented_default() {
         "runtime": {
             "shards": "auto", "driver": "auto", "pin_cpus": true, "drain_delay": "0s",
             "drain_timeout": "30s", "max_connections": "auto", "pipes_per_shard": "auto",
-            "pipe_size": "256KiB",
+            "pipe_size": "256KiB", "unsent_max": "128KiB",
         },
         "admin": { "listen": "127.0.0.1:9900" },
         "dns": { "servers": [] },
@@ -127,12 +127,15 @@ fn what_is_not_written_has_its_documented_default() {
             "name": "web", "balance": "least_connections", "hash_on": "source_ip",
             "connect_timeout": "2s",
             "max_attempts": 3, "retry_budget": 0.2, "slow_start": "0s", "panic_threshold": 0.5,
-            "send_proxy": "off",
+            "on_unhealthy": "leave", "send_proxy": "off",
             "health_check": {
                 "kind": "tcp", "interval": "5s", "timeout": "1s", "healthy_after": 2,
                 "unhealthy_after": 3,
             },
-            "outlier": { "consecutive_failures": 5, "ejection": "30s", "max_ejected": 0.5 },
+            "outlier": {
+                "count": ["dial"], "min_clients": 3, "consecutive_failures": 5, "ejection": "30s",
+                "max_ejected": 0.5,
+            },
             "backend": [{
                 "name": "127.0.0.1:9001", "address": "127.0.0.1:9001", "weight": 1, "priority": 0,
                 "max_connections": 0,

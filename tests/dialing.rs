@@ -14,8 +14,12 @@ mod failures;
 mod health;
 #[path = "dialing/http_checks.rs"]
 mod http_checks;
+#[path = "dialing/opinions.rs"]
+mod opinions;
 #[path = "dialing/outlier.rs"]
 mod outlier;
+#[path = "dialing/panic.rs"]
+mod panic;
 
 use std::{io::Read, net::TcpStream};
 

@@ -2,6 +2,8 @@
 
 mod kit;
 
+#[path = "relay/cut.rs"]
+mod cut;
 #[path = "relay/ends.rs"]
 mod ends;
 #[path = "relay/exact.rs"]

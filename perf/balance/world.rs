@@ -13,7 +13,7 @@ use std::{
 use ringway::{
     bridge::{Balance, Member, Roster, Tier, WEIGHT_UNIT},
     maglev::{self, Table},
-    shard::pick::{Ask, Pick, Picker, Tried},
+    shard::pick::{Ask, Pick, Picker, Took, Tried},
 };
 
 use crate::tally::{Figures, Tally};
@@ -155,7 +155,7 @@ impl World<'_> {
         self.served.push(Reverse((done_ns, Stay { shard, slot, came_ns })));
         let now = self.at(came_ns);
         self.pickers[shard].came(slot);
-        self.pickers[shard].took(slot, CONNECT, now);
+        self.pickers[shard].took(slot, Took::Alone(CONNECT), now);
         tally.connection(done_ns - came_ns, error);
     }
 
@@ -180,7 +180,7 @@ impl World<'_> {
             self.queues[slot] -= 1;
             self.pickers[shard].left(slot);
             let (took, now) = (Duration::from_nanos(ends_ns - came_ns), self.at(ends_ns));
-            self.pickers[shard].took(slot, took, now);
+            self.pickers[shard].took(slot, Took::Alone(took), now);
         }
     }
 
@@ -213,7 +213,7 @@ fn exponential(rng: &mut fastrand::Rng) -> f64 {
 fn roster(weights: &[u32], balance: Balance) -> Roster {
     let member = |(slot, weight): (usize, &u32)| {
         let (address, weight) = (([127, 0, 0, 1], 1).into(), weight * WEIGHT_UNIT);
-        Member { id: 0, slot, address, weight, max_connections: 0 }
+        Member { id: 0, slot, address, weight, max_connections: 0, healthy: true }
     };
     let members: Vec<Member> = weights.iter().enumerate().map(member).collect();
     let names: Vec<String> = (0..weights.len()).map(|slot| format!("b{slot}")).collect();
@@ -221,5 +221,5 @@ fn roster(weights: &[u32], balance: Balance) -> Roster {
         let named = names.iter().zip(weights).map(|(name, weight)| (name.as_str(), *weight));
         Table::new(&named.collect::<Vec<_>>())
     });
-    Roster { generation: 1, tiers: vec![Tier::new(0, members, table)] }
+    Roster { generation: 1, tiers: vec![Tier::new(0, members, table)], unreachable: Vec::new() }
 }

@@ -12,7 +12,7 @@ use super::{
     Histograms, Inbox, Plan, RecordQueue,
     words::{Direction, EndReason, Failure, Path, Refusal},
 };
-use crate::{counter::Counter, rt};
+use crate::{counter::Counter, limits::EARLY_ENDS_MAX, rt};
 
 /// One shard's counters of one listener.
 #[derive(Debug, Default)]
@@ -47,22 +47,12 @@ pub struct BackendBoard {
     /// Dials that succeeded.
     pub established: Counter,
     /// Connections that it answered.
-    pub good: Counter,
-    /// Failures that count against it: all but those of our own.
-    pub bad: Counter,
+    pub answered: Counter,
     failures: [Counter; Failure::ALL.len()],
     bytes: [Counter; Direction::ALL.len()],
 }
 
 impl BackendBoard {
-    /// Counts a failure.
-    pub fn failed(&self, failure: Failure) {
-        self.failures(failure).add(1);
-        if failure != Failure::Local {
-            self.bad.add(1);
-        }
-    }
-
     /// Dials and early ends that went wrong, by cause.
     pub fn failures(&self, failure: Failure) -> &Counter {
         &self.failures[failure as usize]
@@ -72,6 +62,15 @@ impl BackendBoard {
     pub fn bytes(&self, direction: Direction) -> &Counter {
         &self.bytes[direction as usize]
     }
+}
+
+/// A backend ended a connection before its first byte.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyEnd {
+    /// Its place in the plan.
+    pub slot: u32,
+    /// The key of its client's network ([`crate::maglev::network_key`]).
+    pub client: u64,
 }
 
 /// One shard's counters of one pool.
@@ -205,6 +204,9 @@ pub struct ShardBoard {
     pub handed_off: Counter,
     /// Where others leave theirs.
     pub inbox: Inbox,
+    /// Early ends in pools whose outlier detection asks for them; where it is full the newest is
+    /// dropped, and counts for less.
+    pub early_ends: ArrayQueue<EarlyEnd>,
     /// Connections that are over, for the access log; `None`: there is none.
     pub records: Option<RecordQueue>,
     /// Empty histograms on their way down; room for one.
@@ -229,6 +231,7 @@ impl ShardBoard {
             accept_pauses: Counter::default(),
             handed_off: Counter::default(),
             inbox: Inbox::new(),
+            early_ends: ArrayQueue::new(EARLY_ENDS_MAX),
             records: plan.access_log.then(RecordQueue::new),
             fresh: ArrayQueue::new(1),
             filled: ArrayQueue::new(1),
@@ -266,6 +269,40 @@ impl ListenerBoard {
     }
 }
 
+/// Orders to cut the sessions of a backend: written by the coordinator, counted by slot.
+#[derive(Debug)]
+pub struct Cuts {
+    /// Of all slots together, written last.
+    all: AtomicU32,
+    of: Vec<AtomicU32>,
+}
+
+impl Cuts {
+    fn new(slots: usize) -> Cuts {
+        Cuts { all: AtomicU32::new(0), of: (0..slots).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    pub(super) fn order(&self, slot: usize) {
+        self.of[slot].fetch_add(1, Relaxed);
+        self.all.fetch_add(1, Release);
+    }
+
+    /// Orders so far.
+    pub fn all(&self) -> u32 {
+        self.all.load(Acquire)
+    }
+
+    /// Slots with orders that have come since those in `seen`, which is brought up to date.
+    pub fn fresh(&self, seen: &mut Vec<u32>) -> Vec<usize> {
+        seen.resize(self.of.len(), 0);
+        let orders = self.of.iter().map(|of| of.load(Relaxed)).enumerate();
+        orders
+            .filter(|(slot, now)| std::mem::replace(&mut seen[*slot], *now) != *now)
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+}
+
 /// All shards' boards, and what they share.
 #[derive(Debug)]
 pub struct Boards {
@@ -273,6 +310,8 @@ pub struct Boards {
     pub shards: Vec<ShardBoard>,
     /// One row per shard, one count per backend.
     pub in_flight: InFlight,
+    /// Sessions that are to be cut.
+    pub cuts: Cuts,
 }
 
 impl Boards {
@@ -280,6 +319,7 @@ impl Boards {
     pub fn new(plan: &Plan, seats: Vec<Seat>) -> Self {
         Boards {
             in_flight: InFlight::new(seats.len(), plan.slots),
+            cuts: Cuts::new(plan.slots),
             shards: seats.into_iter().map(|seat| ShardBoard::new(plan, seat)).collect(),
         }
     }

@@ -6,6 +6,7 @@ pub use crate::config::{Access, Balance, SendProxy, Splice};
 use crate::{
     config::{self, AccessLog, Config, Target},
     limits::SLOTS_PER_NAME,
+    sock,
 };
 
 /// Everything that goes down to the shards and never changes. The backends of all pools have their
@@ -38,6 +39,8 @@ pub struct Listener {
     pub splice: Splice,
     /// Whom it takes.
     pub access: Access,
+    /// What the sockets of its connections have.
+    pub sockets: sock::Options,
 }
 
 /// What a shard needs to know of a pool.
@@ -55,6 +58,8 @@ pub struct Pool {
     pub retry_budget: Option<f64>,
     /// Whether a backend is told its client's address.
     pub send_proxy: SendProxy,
+    /// Whether early ends are told to the coordinator, which judges outliers by them.
+    pub tells_early_ends: bool,
     /// Its slots.
     pub slots: Range<usize>,
     /// Those of each backend of the file: one for an address, more for a name.
@@ -65,7 +70,7 @@ impl Plan {
     /// The plan that `config` describes.
     pub fn new(config: &Config) -> Plan {
         let mut plan = Plan {
-            listeners: config.listeners.iter().map(Listener::new).collect(),
+            listeners: config.listeners.iter().map(|l| Listener::new(l, &config.runtime)).collect(),
             pools: Vec::new(),
             slots: 0,
             access_log: config.log.access != AccessLog::Off,
@@ -88,6 +93,7 @@ impl Plan {
                 max_attempts: pool.max_attempts,
                 retry_budget: pool.retry_budget,
                 send_proxy: pool.send_proxy,
+                tells_early_ends: pool.outlier.is_some_and(|outlier| outlier.counts_early_ends()),
                 slots: first..plan.slots,
                 entries,
             });
@@ -97,7 +103,7 @@ impl Plan {
 }
 
 impl Listener {
-    fn new(listener: &config::Listener) -> Listener {
+    fn new(listener: &config::Listener, runtime: &config::Runtime) -> Listener {
         Listener {
             name: listener.name.clone(),
             pool: listener.pool,
@@ -105,6 +111,7 @@ impl Listener {
             half_close_timeout: listener.half_close_timeout,
             splice: listener.splice,
             access: listener.access.clone(),
+            sockets: sock::Options { unsent_max: runtime.unsent_max },
         }
     }
 }

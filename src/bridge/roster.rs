@@ -26,6 +26,9 @@ pub struct Member {
     pub weight: u32,
     /// In flight over all shards; 0: no limit.
     pub max_connections: u32,
+    /// True exactly when nothing speaks against it: false where a pool in panic uses it all the
+    /// same.
+    pub healthy: bool,
 }
 
 /// The members of one priority.
@@ -72,6 +75,21 @@ pub struct Roster {
     pub generation: u64,
     /// By priority, lowest first.
     pub tiers: Vec<Tier>,
+    /// Those that could not be connected to when they were checked last, in the same order: asked
+    /// only when nobody of the tiers is left.
+    pub unreachable: Vec<Tier>,
+}
+
+impl Roster {
+    /// Every member, those that are asked last included.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.tiers.iter().chain(&self.unreachable).flat_map(|tier| &tier.members)
+    }
+
+    /// Whether somebody is used against whom something speaks.
+    pub fn has_doubtful(&self) -> bool {
+        self.tiers.iter().flat_map(|tier| &tier.members).any(|member| !member.healthy)
+    }
 }
 
 /// Where the coordinator puts a pool's newest roster.

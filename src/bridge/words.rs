@@ -107,17 +107,19 @@ pub enum EndReason {
     Denied,
     /// Not given yet: a backend that goes keeps its connections.
     BackendRemoved,
+    /// Cut because the check of its backend failed.
+    BackendUnhealthy,
     /// Not given yet: there is no planned mischief.
     Chaos,
     /// Not given yet: TCP has no protocol to break.
     ProtocolError,
-    /// A relay was over without a reason: a bug of ours.
+    /// A relay was over without a reason, or the kernel lost a completion of it.
     InternalError,
 }
 
 impl EndReason {
     /// All, in index order.
-    pub const ALL: [EndReason; 19] = [
+    pub const ALL: [EndReason; 20] = [
         EndReason::ClientFin,
         EndReason::ServerFin,
         EndReason::ClientReset,
@@ -134,6 +136,7 @@ impl EndReason {
         EndReason::Overload,
         EndReason::Denied,
         EndReason::BackendRemoved,
+        EndReason::BackendUnhealthy,
         EndReason::Chaos,
         EndReason::ProtocolError,
         EndReason::InternalError,
@@ -158,6 +161,7 @@ impl EndReason {
             EndReason::Overload => "overload",
             EndReason::Denied => "denied",
             EndReason::BackendRemoved => "backend_removed",
+            EndReason::BackendUnhealthy => "backend_unhealthy",
             EndReason::Chaos => "chaos",
             EndReason::ProtocolError => "protocol_error",
             EndReason::InternalError => "internal_error",

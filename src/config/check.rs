@@ -24,6 +24,9 @@ const SHARDS_MAX: u32 = 1024;
 const PIPES_PER_SHARD_MAX: u32 = 256;
 const PIPE_SIZE_MIN: u32 = 4 << 10;
 const PIPE_SIZE_MAX: u32 = 1 << 20;
+/// With less each segment would be a wait of its own.
+const UNSENT_MIN: u32 = 4 << 10;
+const UNSENT_MOST: u32 = 1 << 30;
 
 /// The tables of the file, without the file itself.
 pub(super) struct Parts {
@@ -88,6 +91,7 @@ fn runtime(mut table: Table<'_>) -> Runtime {
             auto(entry, 0..=PIPES_PER_SHARD_MAX)
         }),
         pipe_size: table.or("pipe_size", default.pipe_size, pipe_size),
+        unsent_max: table.or("unsent_max", default.unsent_max, unsent_max),
     }
 }
 
@@ -98,6 +102,12 @@ fn pipe_size(entry: &Entry<'_>) -> Option<u32> {
         .ok()
         .filter(fits)
         .or_else(|| entry.refuse("not a power of two from 4KiB to 1MiB (for example \"256KiB\")"))
+}
+
+fn unsent_max(entry: &Entry<'_>) -> Option<u32> {
+    let fits = |bytes: &u32| *bytes == 0 || (UNSENT_MIN..=UNSENT_MOST).contains(bytes);
+    let size = u32::try_from(size(entry)?).ok().filter(fits);
+    size.or_else(|| entry.refuse("neither 0B nor from 4KiB to 1GiB (for example \"128KiB\")"))
 }
 
 fn admin(mut table: Table<'_>, folder: &Path, addresses: &mut Taken<SocketAddr>) -> Admin {

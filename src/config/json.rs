@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    AccessLog, Admin, Auto, Config, HealthCheck, Listener, Outlier, Pool, Probe, Runtime, Word,
+    AccessLog, Admin, Auto, Config, Counted, HealthCheck, Listener, Outlier, Pool, Probe, Runtime,
+    Word,
     units::{duration_text, size_text},
 };
 
@@ -57,6 +58,7 @@ fn runtime(runtime: &Runtime) -> Value {
         "max_connections": auto(runtime.max_connections),
         "pipes_per_shard": auto(runtime.pipes_per_shard),
         "pipe_size": size_text(u64::from(runtime.pipe_size)),
+        "unsent_max": size_text(u64::from(runtime.unsent_max)),
     })
 }
 
@@ -104,6 +106,7 @@ fn pool(pool: &Pool) -> Value {
         "retry_budget": pool.retry_budget.unwrap_or(0.0),
         "slow_start": duration_text(pool.slow_start),
         "panic_threshold": pool.panic_threshold,
+        "on_unhealthy": pool.on_unhealthy.word(),
         "send_proxy": pool.send_proxy.word(),
         "health_check": health_check(pool.health_check.as_ref()),
         "outlier": outlier(pool.outlier.as_ref()),
@@ -113,7 +116,10 @@ fn pool(pool: &Pool) -> Value {
 
 fn outlier(outlier: Option<&Outlier>) -> Value {
     let Some(outlier) = outlier else { return json!({ "consecutive_failures": 0 }) };
+    let counted = Counted::WORDS.iter().filter(|(_, kind)| outlier.counts(*kind));
     json!({
+        "count": counted.map(|(word, _)| *word).collect::<Vec<_>>(),
+        "min_clients": outlier.min_clients,
         "consecutive_failures": outlier.consecutive_failures,
         "ejection": duration_text(outlier.ejection),
         "max_ejected": outlier.max_ejected,

@@ -27,6 +27,8 @@ pub struct Pool {
     pub slow_start: Duration,
     /// With a smaller share of healthy backends all of them are used, 0 to 1. 0: never.
     pub panic_threshold: f64,
+    /// What becomes of the sessions of a backend whose check fails.
+    pub on_unhealthy: OnUnhealthy,
     /// Whether a backend is told its client's address.
     pub send_proxy: SendProxy,
     /// `None`: kind "none", or interval "0s".
@@ -56,9 +58,33 @@ pub enum Balance {
     Maglev,
 }
 
+/// What becomes of the sessions of a backend whose active check fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// They end by themselves.
+    Leave,
+    /// They are cut.
+    Cut,
+}
+
+/// A kind of failure that can count against a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It could not be connected to.
+    Dial,
+    /// It reset a connection before its first byte.
+    Reset,
+    /// It closed a connection before its first byte, although the client had spoken.
+    Closed,
+}
+
 /// When a backend that fails its clients is left out for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlier {
+    /// What counts, by [`Counted`].
+    pub count: [bool; 3],
+    /// Resets and closes count only once they have come from so many client addresses. At least 1.
+    pub min_clients: u32,
     /// Failures in a row, over all shards. At least 1.
     pub consecutive_failures: u32,
     /// The first time; it grows with each repeat. Positive.
@@ -69,7 +95,25 @@ pub struct Outlier {
 
 impl Default for Outlier {
     fn default() -> Outlier {
-        Outlier { consecutive_failures: 5, ejection: Duration::from_secs(30), max_ejected: 0.5 }
+        Outlier {
+            count: [true, false, false],
+            min_clients: 3,
+            consecutive_failures: 5,
+            ejection: Duration::from_secs(30),
+            max_ejected: 0.5,
+        }
+    }
+}
+
+impl Outlier {
+    /// Whether ends before the first byte count.
+    pub fn counts_early_ends(&self) -> bool {
+        self.counts(Counted::Reset) || self.counts(Counted::Closed)
+    }
+
+    /// Whether failures of that kind count.
+    pub fn counts(&self, kind: Counted) -> bool {
+        self.count[kind as usize]
     }
 }
 

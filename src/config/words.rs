@@ -1,6 +1,6 @@
 //! The words of the file that stand for one of a closed set, in both directions.
 
-use super::{Balance, Driver, Level, LogFormat, Mode, SendProxy, Splice};
+use super::{Balance, Counted, Driver, Level, LogFormat, Mode, OnUnhealthy, SendProxy, Splice};
 
 /// A closed set of values, each with its one word in file, JSON and metrics.
 pub trait Word: Copy + PartialEq + 'static {
@@ -45,6 +45,16 @@ impl Word for Splice {
 impl Word for SendProxy {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
+}
+
+impl Word for OnUnhealthy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("leave", OnUnhealthy::Leave), ("cut", OnUnhealthy::Cut)];
+}
+
+impl Word for Counted {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("dial", Counted::Dial), ("reset", Counted::Reset), ("closed", Counted::Closed)];
 }
 
 impl Word for Balance {

@@ -21,11 +21,13 @@ use super::{
     App,
     events::{Event, Events},
     names::Endpoint,
+    stats,
 };
 use crate::{
-    bridge::{BackendBoard, Boards, Bridge},
-    config::{self, Word},
+    bridge::{Boards, Bridge},
+    config::{self, OnUnhealthy, Word},
     health::{CheckFailure, Health, outlier, standing::Order},
+    limits::EARLY_ENDS_MAX,
 };
 
 /// How often outliers are looked for and weights grow: well within the 100 ms of the contract.
@@ -84,6 +86,10 @@ impl Pools {
                 pool.judge_panic();
                 cell.publish(pool.roster(now));
             }
+            // After the roster, or a new session would come to it meanwhile.
+            for slot in pool.fallen.drain(..) {
+                bridge.cut_sessions(slot);
+            }
         }
     }
 
@@ -105,6 +111,9 @@ impl Pools {
             let reason = result.as_ref().err().map_or("its checks pass", CheckFailure::text);
             backend.health = health;
             backend.check_reason = reason.to_owned();
+            if health == Health::Unhealthy && pool.rules.on_unhealthy == OnUnhealthy::Cut {
+                pool.fallen.push(slot);
+            }
             pool.settle(slot, reason);
         }
         // In panic the roster asks for it.
@@ -169,6 +178,7 @@ impl Pools {
     }
 
     fn watch_outliers(&mut self, boards: &Boards, now: Instant) {
+        self.take_early_ends(boards);
         for pool in &mut self.0 {
             let Some(rules) = pool.rules.outlier else { continue };
             let ejected = pool.backends().filter(|(_, b)| b.streak.is_ejected()).count();
@@ -177,13 +187,25 @@ impl Pools {
             let healthy = pool.healthy().saturating_sub(1);
             let mut room = most.saturating_sub(ejected).min(healthy);
             for slot in pool.slots.clone() {
-                // Bad ones first: one that is counted between the two readings counts next time.
-                let sum = |count: fn(&BackendBoard) -> u64| {
-                    boards.shards.iter().map(|shard| count(&shard.backends[slot])).sum::<u64>()
-                };
-                let bad = sum(|board| board.bad.get());
-                let good = sum(|board| board.good.get());
-                pool.watch_outlier(slot, (good, bad), &mut room, now);
+                if pool.get(slot).is_some() {
+                    let counts = stats::outlier_counts(boards, slot, &rules);
+                    pool.watch_outlier(slot, counts, &mut room, now);
+                }
+            }
+        }
+    }
+
+    /// Whose connections were ended early, as the shards have told since the last look.
+    fn take_early_ends(&mut self, boards: &Boards) {
+        let queues = boards.shards.iter().map(|shard| &shard.early_ends);
+        for end in queues.flat_map(|queue| (0..EARLY_ENDS_MAX).map_while(|_| queue.pop())) {
+            let slot = end.slot as usize;
+            let Some(pool) = self.0.iter_mut().find(|pool| pool.slots.contains(&slot)) else {
+                continue;
+            };
+            let rules = pool.rules.outlier;
+            if let (Some(rules), Some(backend)) = (rules, pool.at(slot)) {
+                backend.streak.met(end.client, &rules);
             }
         }
     }

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, iter, ops::Add};
 pub use self::json::render;
 use super::{App, pools};
 use crate::{
-    bridge::{Bridge, Direction, EndReason, Failure, Path, PickError, Refusal},
+    bridge::{Boards, Bridge, Direction, EndReason, Failure, Path, PickError, Refusal},
+    config::{Counted, Outlier},
+    health::outlier::Counts,
     hist::History,
 };
 
@@ -113,8 +115,6 @@ impl Sums {
 pub struct BackendSums {
     pub active: u32,
     pub established: u64,
-    pub good: u64,
-    pub bad: u64,
     pub failures: [u64; Failure::ALL.len()],
     pub bytes: [u64; Direction::ALL.len()],
 }
@@ -126,8 +126,6 @@ pub fn board_sums(bridge: &Bridge, slot: usize) -> BackendSums {
     for shard in &bridge.boards.shards {
         let board = &shard.backends[slot];
         sums.established += board.established.get();
-        sums.bad += board.bad.get();
-        sums.good += board.good.get();
         for failure in Failure::ALL {
             sums.failures[failure as usize] += board.failures(failure).get();
         }
@@ -138,6 +136,29 @@ pub fn board_sums(bridge: &Bridge, slot: usize) -> BackendSums {
     sums
 }
 
+/// What outliers are judged by. Bad ones first: one that is counted between the two readings counts
+/// next time.
+pub fn outlier_counts(boards: &Boards, slot: usize, rules: &Outlier) -> Counts {
+    let of = |kinds: &[Failure]| -> u64 {
+        let backends = boards.shards.iter().map(|shard| &shard.backends[slot]);
+        backends.flat_map(|board| kinds.iter().map(|kind| board.failures(*kind).get())).sum()
+    };
+    let early = [
+        (Counted::Reset, Failure::ResetBeforeFirstByte),
+        (Counted::Closed, Failure::ClosedBeforeFirstByte),
+    ];
+    let undialed = of(&[Failure::Refused, Failure::Timeout, Failure::Unreachable]);
+    let counted = early.iter().filter(|(kind, _)| rules.counts(*kind));
+    let ended_early = counted.map(|(_, failure)| of(&[*failure])).sum();
+    let backends = || boards.shards.iter().map(|shard| &shard.backends[slot]);
+    Counts {
+        undialed,
+        ended_early,
+        established: backends().map(|board| board.established.get()).sum(),
+        answered: backends().map(|board| board.answered.get()).sum(),
+    }
+}
+
 /// What a backend has counted since it came.
 pub fn backend_sums(app: &App, slot: usize, backend: &pools::Backend) -> BackendSums {
     let (now, before) = (board_sums(app.bridge, slot), &backend.before);
@@ -146,8 +167,6 @@ pub fn backend_sums(app: &App, slot: usize, backend: &pools::Backend) -> Backend
     BackendSums {
         active: now.active,
         established: since((&now.established, &before.established)),
-        good: since((&now.good, &before.good)),
-        bad: since((&now.bad, &before.bad)),
         failures: std::array::from_fn(each),
         bytes: std::array::from_fn(|i| since((&now.bytes[i], &before.bytes[i]))),
     }

@@ -6,19 +6,63 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Outlier;
+use crate::config::{Counted, Outlier};
 
 /// Ejections grow up to this many times the first one.
 const TIMES_MAX: u32 = 10;
 
-/// One backend's streak of failures, and its ejections.
+/// What all shards have counted of one backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Dials that stood.
+    pub established: u64,
+    /// Dials that failed by the backend's doing.
+    pub undialed: u64,
+    /// Connections that it answered.
+    pub answered: u64,
+    /// Connections that it ended before its first byte, of the kinds that count.
+    pub ended_early: u64,
+}
+
+/// Failures in a row, of one kind.
 #[derive(Debug, Default)]
-pub struct Streak {
-    good: u64,
-    bad: u64,
+struct Row {
+    /// Good and bad ones at the last look; `None` before the first, from which the row begins.
+    seen: Option<(u64, u64)>,
     failures: u64,
     /// When the last one was seen.
     failed_at: Option<Instant>,
+}
+
+impl Row {
+    /// Takes the counts of all shards as they are now. Where both grew, nobody knows in which
+    /// order, and the row begins anew. It is forgotten too when `patience` has passed since its last
+    /// failure: a server that never answers by design is not to be judged by one failure a day.
+    fn look(&mut self, (good, bad): (u64, u64), patience: Duration, now: Instant) {
+        let calm = |at: Instant| now.saturating_duration_since(at) >= patience;
+        let before = self.seen.replace((good, bad)).unwrap_or((good, bad));
+        if good != before.0 || self.failed_at.is_some_and(calm) {
+            self.forget();
+        }
+        if good == before.0 && bad > before.1 {
+            self.failures += bad - before.1;
+            self.failed_at = Some(now);
+        }
+    }
+
+    fn forget(&mut self) {
+        (self.failures, self.failed_at) = (0, None);
+    }
+}
+
+/// One backend's failures in a row, and its ejections. Dials and early ends are rows of their own: a
+/// dial that stands says nothing of what comes after it.
+#[derive(Debug, Default)]
+pub struct Streak {
+    dials: Row,
+    early: Row,
+    /// Whose connections were ended early, as long as that row lasts; no more than are needed.
+    clients: Vec<u64>,
     /// Ejections that are not forgotten yet.
     times: u32,
     until: Option<Instant>,
@@ -27,35 +71,39 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// A streak that begins where these counts stand.
-    pub fn new(good: u64, bad: u64) -> Streak {
-        Streak { good, bad, ..Streak::default() }
+    /// A connection of this client was ended early.
+    pub fn met(&mut self, client: u64, rules: &Outlier) {
+        if self.clients.len() < rules.min_clients as usize && !self.clients.contains(&client) {
+            self.clients.push(client);
+        }
     }
 
-    /// Takes the counts of all shards as they are now: connections that were answered and that
-    /// failed. Where both grew, nobody knows in which order, and the streak begins anew. It is
-    /// forgotten too when `patience` has passed since its last failure: a server that never answers
-    /// by design is not to be judged by one failure a day.
-    pub fn look(&mut self, (good, bad): (u64, u64), patience: Duration, now: Instant) {
-        let calm = |at: Instant| now.saturating_duration_since(at) >= patience;
-        if good != self.good || self.failed_at.is_some_and(calm) {
-            self.forget();
+    /// Takes the counts as they are now.
+    pub fn look(&mut self, counts: Counts, rules: &Outlier, now: Instant) {
+        self.dials.look((counts.established, counts.undialed), rules.ejection, now);
+        self.early.look((counts.answered, counts.ended_early), rules.ejection, now);
+        if self.early.failures == 0 {
+            self.clients.clear();
         }
-        if good == self.good && bad > self.bad {
-            self.failures += bad - self.bad;
-            self.failed_at = Some(now);
-        }
-        (self.good, self.bad) = (good, bad);
     }
 
     /// Begins anew: whatever failed before says nothing of what is there now.
     pub fn forget(&mut self) {
-        (self.failures, self.failed_at) = (0, None);
+        self.dials.forget();
+        self.early.forget();
+        self.clients.clear();
     }
 
-    /// Failures in a row.
-    pub fn failures(&self) -> u64 {
-        self.failures
+    /// How many failures in a row, and of which kind, are enough to leave the backend out, if they
+    /// are: one client alone is no reason but for dials.
+    pub fn verdict(&self, rules: &Outlier) -> Option<(u64, &'static str)> {
+        let most = u64::from(rules.consecutive_failures);
+        if rules.counts(Counted::Dial) && self.dials.failures >= most {
+            return Some((self.dials.failures, "dials"));
+        }
+        let borne_out = self.clients.len() >= rules.min_clients as usize;
+        let guilty = rules.counts_early_ends() && self.early.failures >= most && borne_out;
+        guilty.then_some((self.early.failures, "ends before a byte"))
     }
 
     /// Leaves the backend out: the nth time in a row for n times as long. One ejection is forgotten
@@ -98,21 +146,70 @@ pub fn ejected_max(rules: &Outlier, all: usize) -> usize {
 mod tests {
     use super::*;
 
-    const RULES: Outlier =
-        Outlier { consecutive_failures: 5, ejection: Duration::from_secs(30), max_ejected: 0.5 };
+    const RULES: Outlier = Outlier {
+        count: [true, false, false],
+        min_clients: 3,
+        consecutive_failures: 5,
+        ejection: Duration::from_secs(30),
+        max_ejected: 0.5,
+    };
 
     #[test]
     fn an_answer_ends_a_streak_and_so_does_a_long_calm() {
-        let (mut streak, start) = (Streak::default(), Instant::now());
+        let (mut row, start) = (Row::default(), Instant::now());
         let mut look = |good, bad, s| {
-            streak.look((good, bad), RULES.ejection, start + Duration::from_secs(s));
-            streak.failures()
+            row.look((good, bad), RULES.ejection, start + Duration::from_secs(s));
+            row.failures
         };
+        assert_eq!(look(9, 0, 0), 0);
         assert_eq!(look(10, 3, 0), 0, "nobody knows the order");
         assert_eq!([look(10, 5, 0), look(10, 8, 1)], [2, 5]);
         assert_eq!(look(11, 9, 2), 0);
         assert_eq!([look(11, 12, 3), look(11, 12, 32), look(11, 12, 33)], [3, 3, 0]);
         assert_eq!(look(11, 13, 60), 1);
+    }
+
+    /// The verdict after so many failed dials and early ends, these of so many clients.
+    fn verdict(
+        rules: &Outlier,
+        undialed: u64,
+        ended_early: u64,
+        clients: u64,
+    ) -> Option<(u64, &'static str)> {
+        let mut streak = Streak::default();
+        streak.look(Counts::default(), rules, Instant::now());
+        (0..ended_early).for_each(|i| streak.met(i % clients.max(1), rules));
+        let counts = Counts { undialed, ended_early, ..Counts::default() };
+        streak.look(counts, rules, Instant::now());
+        streak.verdict(rules)
+    }
+
+    #[test]
+    fn dials_count_by_default_and_early_ends_only_of_several_clients() {
+        assert_eq!(verdict(&RULES, 4, 0, 0), None);
+        assert_eq!(verdict(&RULES, 5, 0, 0), Some((5, "dials")));
+        assert_eq!(verdict(&RULES, 0, 100, 100), None);
+        let all = Outlier { count: [true; 3], ..RULES };
+        assert_eq!(verdict(&all, 0, 100, 2), None);
+        assert_eq!(verdict(&all, 0, 5, 3), Some((5, "ends before a byte")));
+        let sidecar = Outlier { min_clients: 1, ..all };
+        assert!(verdict(&sidecar, 0, 5, 1).is_some());
+        let early_only = Outlier { count: [false, true, true], ..RULES };
+        assert_eq!(verdict(&early_only, 100, 0, 0), None);
+    }
+
+    #[test]
+    fn a_dial_that_stands_ends_the_row_of_dials_and_an_answer_that_of_early_ends() {
+        let rules = Outlier { count: [true; 3], min_clients: 1, ..RULES };
+        let (mut streak, now) = (Streak::default(), Instant::now());
+        streak.look(Counts::default(), &rules, now);
+        let failed = Counts { undialed: 9, ended_early: 9, ..Counts::default() };
+        streak.met(1, &rules);
+        streak.look(failed, &rules, now);
+        streak.look(Counts { established: 1, ..failed }, &rules, now);
+        assert_eq!(streak.verdict(&rules), Some((9, "ends before a byte")));
+        streak.look(Counts { established: 1, answered: 1, ..failed }, &rules, now);
+        assert_eq!(streak.verdict(&rules), None);
     }
 
     #[test]

@@ -210,6 +210,12 @@ pub enum Passed {
     SinkReset,
 }
 
+/// Drops what the source has, up to a buffer, without one; how much.
+pub fn drop_received(source: &Socket) -> usize {
+    with_local(|local| sock::discard(source, &mut local.chunks.scratch.borrow_mut()[..]))
+        .unwrap_or(0)
+}
+
 /// Moves bytes without holding a buffer across a wait: looks at them, sends them, and takes from
 /// the source exactly what was sent. One more call per chunk than receiving them first.
 pub fn pass_on(source: &Socket, sink: &Socket) -> Passed {

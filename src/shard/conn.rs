@@ -11,6 +11,7 @@ use std::{
 use crate::{
     bridge::{Arrival, ConnRecord, Dialed, Direction, EndReason, Path, Side},
     rt::{self, Socket},
+    sock,
 };
 
 /// A connection from accept to record.
@@ -33,7 +34,7 @@ pub struct Conn {
     /// The side whose FIN was read first, and in which turn.
     first_fin: Cell<Option<Side>>,
     first_fin_turn: Cell<u64>,
-    /// When the first byte of the client was read.
+    /// When the last byte of the client before the first one of the server was read.
     pub asked: Moment,
     /// When the first byte of the server was read.
     pub answered: Moment,
@@ -44,8 +45,11 @@ pub struct Conn {
     blocked: [Cell<bool>; 2],
     /// Shard clock of the last byte in either direction.
     pub moved_ms: Cell<u64>,
-    /// Shard clock when the sweep first saw the source of a blocked direction dead.
+    /// Shard clock when the sweep first saw the source of a blocked direction dead, or when we cut
+    /// the connection.
     pub hung_up_ms: Cell<Option<NonZeroU64>>,
+    /// By side, what was not acknowledged when it was looked at last.
+    unacked: [Cell<u32>; 2],
 }
 
 const _: () = assert!(size_of::<Conn>() <= 208);
@@ -80,10 +84,13 @@ pub enum Phase {
     Dialing,
     /// Both directions run.
     Relaying,
-    /// One direction has ended.
-    HalfClosed,
+    /// This side has ended, and the other one has our FIN.
+    HalfClosed(Side),
     /// Both have, or a reset is being passed on; its own bounds apply.
     Closing,
+    /// We have ended it, and what is queued may still be acknowledged. The side, if any, that had
+    /// our FIN before: it is closed in order.
+    Cutting(Option<Side>),
 }
 
 impl Conn {
@@ -107,6 +114,7 @@ impl Conn {
             blocked: Default::default(),
             moved_ms: Cell::new(now_ms),
             hung_up_ms: Cell::new(None),
+            unacked: Default::default(),
         }
     }
 
@@ -124,6 +132,16 @@ impl Conn {
     pub fn attempt(&self, backend: Dialed) {
         self.dialed.set(Some(backend));
         self.attempts.set(self.attempts.get() + 1);
+    }
+
+    /// The place of the backend that was dialed last.
+    pub fn dialed_slot(&self) -> Option<usize> {
+        self.dialed.get().map(|dialed| dialed.slot as usize)
+    }
+
+    /// Whether a server was found, and nobody has ended the connection.
+    pub fn is_relayed(&self) -> bool {
+        matches!(self.phase(), Phase::Relaying | Phase::HalfClosed(_))
     }
 
     /// A dial begins.
@@ -149,13 +167,11 @@ impl Conn {
         }
     }
 
-    /// We end this connection: the first reason stands, both sockets are reset, and whoever waits
-    /// on them wakes.
+    /// This ends the connection; the first reason stands.
     pub fn decide(&self, reason: EndReason) {
         if self.end.get().is_none() {
             self.end.set(Some(reason));
         }
-        self.abort();
     }
 
     /// That side reset the connection.
@@ -180,7 +196,7 @@ impl Conn {
     pub fn fin_by(&self, side: Side) {
         self.saw_fin(side);
         let half = self.phase.get() == Phase::Relaying;
-        self.enter(if half { Phase::HalfClosed } else { Phase::Closing });
+        self.enter(if half { Phase::HalfClosed(side) } else { Phase::Closing });
     }
 
     /// The side whose FIN was read first, if one was.
@@ -221,7 +237,23 @@ impl Conn {
         }
     }
 
-    /// Resets both sockets.
+    /// Looks at what each side has not acknowledged; true exactly when that has changed since the
+    /// last look.
+    pub fn queues_moved(&self) -> bool {
+        let mut moved = false;
+        for (side, seen) in [Side::Client, Side::Server].into_iter().zip(&self.unacked) {
+            let unsent = self.socket(side).map_or(0, sock::unsent);
+            moved |= seen.replace(unsent) != unsent;
+        }
+        moved
+    }
+
+    /// Whether something was not acknowledged at the last look.
+    pub fn has_unacked(&self) -> bool {
+        self.unacked.iter().any(|unacked| unacked.get() > 0)
+    }
+
+    /// Resets both sockets, and whoever waits on them wakes.
     pub fn abort(&self) {
         self.client.abort();
         if let Some(server) = &*self.server.borrow() {

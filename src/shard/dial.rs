@@ -48,6 +48,8 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
                 pool::dialed(shard, &picked.lease);
                 return Ok(picked.lease);
             }
+            // Our own abort of the dial says nothing about the backend.
+            Err(_) if conn.ended().is_some() => {}
             Err(failure) => {
                 record::dial_failed(shard, picked.lease.slot(), failure);
                 pool::dial_failed(shard, &picked.lease, failure);
@@ -74,7 +76,8 @@ async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure
     let began = rt::now();
     conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
     let failure = |error| failure(error, picked.address);
-    let server = Socket::connect(picked.address).map_err(failure)?;
+    let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
+    let server = Socket::connect(picked.address, options).map_err(failure)?;
     conn.dialing(&server);
     let pool = &shard.bridge.plan.pools[picked.lease.pool()];
     let outcome = match server.connected(pool.connect_timeout).await {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Shard, accept, handover};
+use super::{Shard, accept, cut, handover};
 use crate::{
     bridge::{EndReason, Phase, ShardState},
     sock,
@@ -12,12 +12,13 @@ use crate::{
 /// ring of the shard's bell.
 pub fn follow(shard: &Rc<Shard>) {
     handover::take_all(shard);
+    cut::follow_orders(shard);
     let phase = shard.bridge.phase();
     if phase >= Phase::Draining {
         stop_accepting(shard);
     }
     if phase >= Phase::Cutting {
-        cut(shard);
+        cut_all(shard);
     }
     note_if_done(shard);
 }
@@ -38,9 +39,9 @@ fn stop_accepting(shard: &Rc<Shard>) {
     shard.bridge.ring_all();
 }
 
-fn cut(shard: &Shard) {
+fn cut_all(shard: &Shard) {
     for conn in shard.table_slice(0, usize::MAX) {
-        conn.decide(EndReason::Drained);
+        cut::cut(shard, &conn, EndReason::Drained);
     }
 }
 

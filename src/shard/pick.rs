@@ -5,6 +5,7 @@
 //! chosen among them is a file each.
 
 mod deadline;
+mod early;
 mod least;
 mod peak_ewma;
 mod random;
@@ -13,9 +14,10 @@ mod smooth;
 mod suspects;
 mod two_choices;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use self::suspects::Suspects;
+pub use self::{early::EARLY_MAX, peak_ewma::Took};
+use self::{early::EarlyEnds, suspects::Suspects};
 pub use crate::bridge::{Balance, Member, Roster, Tier};
 
 /// Up to here a tier is looked through whole, which is exact; above it structures answer.
@@ -74,6 +76,7 @@ pub struct Picker {
     first: usize,
     max_attempts: usize,
     suspects: Suspects,
+    early: EarlyEnds,
     strategy: Strategy,
     /// The roster that was last asked for, and who stood in each slot by it.
     generation: u64,
@@ -92,15 +95,49 @@ enum Strategy {
     Maglev,
 }
 
+/// Who is asked at a time; a class comes when nobody of those before it is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Of a last attempt in a panic: those against whom nothing speaks.
+    Healthy,
+    /// Everybody whose dial did not fail lately.
+    Trusted,
+    /// Those whose dial failed lately.
+    Suspect,
+    /// Those that a check could not connect to.
+    Unreachable,
+    /// Both.
+    Hopeless,
+}
+
+impl Class {
+    /// In the order in which they are asked.
+    const ALL: [Class; 5] =
+        [Class::Healthy, Class::Trusted, Class::Suspect, Class::Unreachable, Class::Hopeless];
+
+    /// Whether those are asked whose dial failed lately, and nobody else.
+    fn is_suspect(self) -> bool {
+        matches!(self, Class::Suspect | Class::Hopeless)
+    }
+
+    /// Where it looks.
+    fn tiers(self, roster: &Roster) -> &[Tier] {
+        match self {
+            Class::Healthy | Class::Trusted | Class::Suspect => &roster.tiers,
+            Class::Unreachable | Class::Hopeless => &roster.unreachable,
+        }
+    }
+}
+
 /// A tier, and who of it may be chosen this time.
 struct Open<'a, F> {
     ask: &'a Ask<'a>,
     generation: u64,
     tier: &'a Tier,
     first: usize,
-    /// True exactly when those are asked whose dial failed lately, and nobody else.
-    suspect: bool,
+    class: Class,
     suspects: &'a Suspects,
+    early: &'a EarlyEnds,
     /// True exactly when nobody was tried and nobody is suspect: the usual case, in which only a
     /// full member may not be chosen.
     plain: bool,
@@ -113,14 +150,21 @@ impl<F: Fn(usize) -> u32> Open<'_, F> {
         if self.plain {
             return !is_full(member, &self.in_flight);
         }
-        self.suspects.has(member.slot - self.first, self.ask.now) == self.suspect
+        self.suspects.has(member.slot - self.first, self.ask.now) == self.class.is_suspect()
+            && (member.healthy || self.class != Class::Healthy)
             && !self.ask.tried.slots.contains(&member.slot)
             && !is_full(member, &self.in_flight)
     }
 
+    /// How busy a member is, with what its early ends count for.
+    fn load(&self, member: &Member) -> Load {
+        let early = self.early.connections(member.slot - self.first, self.ask.now);
+        Load { connections: (self.in_flight)(member.slot) + early, weight: member.weight }
+    }
+
     /// Whether it may be chosen by nobody just now.
     fn bars(&self, member: &Member) -> bool {
-        self.suspects.has(member.slot - self.first, self.ask.now) != self.suspect
+        self.suspects.has(member.slot - self.first, self.ask.now) != self.class.is_suspect()
             || is_full(member, &self.in_flight)
     }
 
@@ -175,6 +219,7 @@ impl Picker {
             first: slots.start,
             max_attempts: max_attempts as usize,
             suspects: Suspects::new(slots.len()),
+            early: EarlyEnds::new(slots.len()),
             strategy,
             generation: 0,
             ids: vec![0; slots.len()],
@@ -197,19 +242,35 @@ impl Picker {
         // left over must not keep the fallbacks from their turn. But whose dial failed lately comes
         // after everybody else, there too.
         let tried = ask.tried.count();
-        let deepest = (tried > 0 && tried + 1 == self.max_attempts).then_some(ask.tried.deepest);
+        let last = tried > 0 && tried + 1 == self.max_attempts;
+        let deepest = last.then_some(ask.tried.deepest);
         let any_suspects = self.suspects.any(ask.now);
-        for suspect in [false, true] {
-            if suspect && !any_suspects {
+        for class in Class::ALL {
+            let may_be_there = match class {
+                Class::Healthy => last && roster.has_doubtful(),
+                Class::Trusted | Class::Unreachable => true,
+                Class::Suspect | Class::Hopeless => any_suspects,
+            };
+            if !may_be_there {
                 continue;
             }
             for beyond in [deepest, None] {
                 let asked = |tier: &&Tier| beyond.is_none_or(|deepest| tier.priority > deepest);
-                for tier in roster.tiers.iter().filter(asked) {
+                for tier in class.tiers(roster).iter().filter(asked) {
                     let (generation, first) = (roster.generation, self.first);
-                    let (suspects, plain) = (&self.suspects, tried == 0 && !any_suspects);
-                    let open =
-                        Open { ask, generation, tier, first, suspect, suspects, plain, in_flight };
+                    let (suspects, early) = (&self.suspects, &self.early);
+                    let plain = tried == 0 && !any_suspects;
+                    let open = Open {
+                        ask,
+                        generation,
+                        tier,
+                        first,
+                        class,
+                        suspects,
+                        early,
+                        plain,
+                        in_flight,
+                    };
                     if let Some(index) = self.strategy.choose(&open, rng) {
                         return Pick::Chosen(tier.members[index], tier.priority);
                     }
@@ -219,8 +280,8 @@ impl Picker {
                 }
             }
         }
-        let left = roster.tiers.iter().flat_map(|tier| &tier.members);
-        let mut untried = left.filter(|member| !ask.tried.slots.contains(&member.slot));
+        let is_tried = |member: &Member| ask.tried.slots.contains(&member.slot);
+        let mut untried = roster.members().filter(|member| !is_tried(member));
         if untried.next().is_some() { Pick::Full } else { Pick::Nobody }
     }
 
@@ -230,10 +291,11 @@ impl Picker {
             return;
         }
         self.generation = roster.generation;
-        for member in roster.tiers.iter().flat_map(|tier| &tier.members) {
+        for member in roster.members() {
             let place = member.slot - self.first;
             if std::mem::replace(&mut self.ids[place], member.id) != member.id {
                 self.suspects.remove(place);
+                self.early.remove(place);
                 self.strategy.forget(place);
             }
         }
@@ -251,10 +313,13 @@ impl Picker {
     ) -> u32 {
         let tier = roster.tiers.iter().find(|tier| tier.priority == priority);
         let (Some(tier), suspects, first) = (tier, &self.suspects, self.first) else { return 0 };
-        let suspect = suspects.has(chosen.slot - first, ask.now);
+        let class = match suspects.has(chosen.slot - first, ask.now) {
+            true => Class::Suspect,
+            false => Class::Trusted,
+        };
         let (generation, in_flight) = (roster.generation, &in_flight);
-        let plain = false;
-        let open = Open { ask, generation, tier, first, suspect, suspects, plain, in_flight };
+        let (early, plain) = (&self.early, false);
+        let open = Open { ask, generation, tier, first, class, suspects, early, plain, in_flight };
         let load = |m: &Member| Load { connections: in_flight(m.slot), weight: m.weight };
         let least = open.members().map(load).reduce(|a, b| if b.is_below(a) { b } else { a });
         // What the chosen one would have at the load of the least busy one.
@@ -275,11 +340,21 @@ impl Picker {
         self.suspects.remove(slot - self.first);
     }
 
-    /// A server took this long to accept, or to answer.
-    pub fn took(&mut self, slot: usize, latency: Duration, now: Instant) {
+    /// A server took this long for something.
+    pub fn took(&mut self, slot: usize, took: Took, now: Instant) {
         if let Strategy::PeakEwma(latencies) = &mut self.strategy {
-            latencies.add(slot - self.first, latency, now);
+            latencies.add(slot - self.first, took, now);
         }
+    }
+
+    /// A server sent the first byte of a connection.
+    pub fn answered(&mut self, slot: usize) {
+        self.early.remove(slot - self.first);
+    }
+
+    /// A server ended a connection at once and without a byte.
+    pub fn ended_early(&mut self, slot: usize, now: Instant) {
+        self.early.add(slot - self.first, now);
     }
 
     /// This shard has one connection more to that backend.
@@ -315,9 +390,11 @@ impl Strategy {
         match self {
             Strategy::RoundRobin(cursor) => cursor.choose(open),
             Strategy::WeightedRoundRobin(smooth, deadlines) => {
-                match open.tier.members.len() <= SCAN_MAX {
-                    true => smooth.choose(open),
-                    false => deadlines.choose(open, rng),
+                // An order is of one tier of a priority, and keeps to it.
+                match (open.tier.members.len() <= SCAN_MAX, open.class) {
+                    (true, _) => smooth.choose(open),
+                    (false, Class::Unreachable | Class::Hopeless) => random::choose(open, rng),
+                    (false, _) => deadlines.choose(open, rng),
                 }
             }
             Strategy::Random => random::choose(open, rng),

@@ -1,17 +1,13 @@
 //! One shard's side of a pool: the newest roster, the picker over it, the retry budget, and the
 //! leases that are out.
 
-use std::{
-    net::SocketAddr,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, rc::Rc, time::Instant};
 
 use super::{
     Shard,
     budget::Budget,
     conn::Conn,
-    pick::{Ask, Pick, Picker, Tried},
+    pick::{Ask, Pick, Picker, Took, Tried},
     record,
 };
 use crate::{
@@ -166,7 +162,19 @@ pub fn dial_failed(shard: &Shard, lease: &Lease, failure: Failure) {
     }
 }
 
-/// A server took this long to accept or to answer.
-pub fn took(shard: &Shard, pool: usize, slot: usize, latency: Duration, now: Instant) {
-    shard.pools.borrow_mut()[pool].picker.took(slot, latency, now);
+/// A server took some time for something.
+pub fn took(shard: &Shard, pool: usize, slot: usize, took: Took, now: Instant) {
+    shard.pools.borrow_mut()[pool].picker.took(slot, took, now);
+}
+
+/// A server sent the first byte of a connection.
+pub fn answered(shard: &Shard, pool: usize, slot: usize, took: Took, now: Instant) {
+    let picker = &mut shard.pools.borrow_mut()[pool].picker;
+    picker.took(slot, took, now);
+    picker.answered(slot);
+}
+
+/// A server ended a connection at once and without a byte.
+pub fn ended_early(shard: &Shard, pool: usize, slot: usize, now: Instant) {
+    shard.pools.borrow_mut()[pool].picker.ended_early(slot, now);
 }

@@ -6,11 +6,12 @@ use std::time::Instant;
 use super::{
     Shard,
     conn::Conn,
+    pick::{EARLY_MAX, Took},
     pool::{self, Lease},
 };
 use crate::{
-    bridge::{Arrival, ConnRecord, EndReason, Failure, Refusal},
-    rt,
+    bridge::{Arrival, ConnRecord, EarlyEnd, EndReason, Failure, Refusal},
+    maglev, rt,
 };
 
 /// How one connection went, once its sockets are closed.
@@ -53,14 +54,38 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
     let (board, listener) = (shard.board(), record.arrival.listener);
     // The failure first: whoever sees the end finds its cause.
     if let (Some(slot), Some(failure)) = (served_by, failure) {
-        board.backends[slot].failed(failure);
+        board.backends[slot].failures(failure).add(1);
+        tell_early_end(shard, &record, slot);
     }
     board.listeners[listener].ended(record.end).add(1);
     record.session = rt::now() - record.arrival.at;
-    if served_by.is_some() {
+    if let Some(slot) = served_by {
+        note_early(shard, &record, slot);
         shard.histograms(|h| h.listeners[listener].session.record(record.session));
     }
     log(shard, record);
+}
+
+/// A server that took a connection and ended it at once, without a byte, is less welcome to the next
+/// one.
+fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
+    let by_server = matches!(record.end, EndReason::ServerFin | EndReason::ServerReset);
+    let lasted = record.session.saturating_sub(record.connect.unwrap_or_default());
+    if by_server && record.first_byte.is_none() && lasted < EARLY_MAX {
+        let pool = shard.bridge.plan.listeners[record.arrival.listener].pool;
+        pool::ended_early(shard, pool, slot, rt::now());
+    }
+}
+
+/// Leaves an early end for the coordinator where the pool's outlier detection asks for them.
+fn tell_early_end(shard: &Shard, record: &ConnRecord, slot: usize) {
+    let plan = &shard.bridge.plan;
+    let pool = &plan.pools[plan.listeners[record.arrival.listener].pool];
+    if pool.tells_early_ends {
+        let client = maglev::network_key(record.arrival.client.ip());
+        // Full: the ones before are enough to judge by.
+        let _ = shard.board().early_ends.push(EarlyEnd { slot: slot as u32, client });
+    }
 }
 
 /// Records a connection that was closed before a pick.
@@ -86,7 +111,7 @@ pub fn unpicked(shard: &Shard, listener: usize, refusal: Refusal) {
 
 /// Records a dial that failed.
 pub fn dial_failed(shard: &Shard, slot: usize, failure: Failure) {
-    shard.board().backends[slot].failed(failure);
+    shard.board().backends[slot].failures(failure).add(1);
 }
 
 /// Records how far a pick was from the best one.
@@ -106,7 +131,7 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
         h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);
         h.backends[lease.slot()].connect.record(now - began);
     });
-    pool::took(shard, lease.pool(), lease.slot(), now - began, now);
+    pool::took(shard, lease.pool(), lease.slot(), Took::Alone(now - began), now);
 }
 
 /// Records the first byte received from the server.
@@ -119,8 +144,14 @@ pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
         h.listeners[conn.arrival.listener].first_byte.record(age);
         h.backends[slot].first_byte.record(age.saturating_sub(established));
     });
-    shard.board().backends[slot].good.add(1);
-    // A client that thinks before it asks is no fault of the server.
-    let asked = conn.asked.get().map_or(established, |asked| asked.max(established));
-    pool::took(shard, pool, slot, age.saturating_sub(asked), now);
+    shard.board().backends[slot].answered.add(1);
+    // A client that thinks before it asks, or speaks in pieces, is no fault of the server.
+    let took = match conn.asked.get() {
+        None => Took::Alone(age.saturating_sub(established)),
+        Some(asked) => {
+            let key = maglev::network_key(conn.arrival.client.ip());
+            Took::Answer(age.saturating_sub(asked.max(established)), key)
+        }
+    };
+    pool::answered(shard, pool, slot, took, now);
 }

@@ -15,12 +15,14 @@ use self::{gate::Gate, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
+    cut,
     pool::Lease,
     record,
 };
 use crate::{
     bridge::{Direction, Path, Side},
-    rt::{self, Chunk, Pipe, Socket},
+    limits::FLUSH_MAX,
+    rt::{self, Chunk, Pipe, Received, Socket},
     sock,
 };
 
@@ -30,14 +32,14 @@ const VAIN_WAITS_MAX: u8 = 4;
 /// See [`VAIN_WAITS_MAX`].
 const VAIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long what a side sent before its reset may take to be acknowledged by the other side.
-pub const FLUSH_MAX: Duration = Duration::from_secs(5);
-
 /// Relays until both directions are over and `conn` knows why.
 pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
     let Some((up, down)) = begin(shard, conn, lease) else { return };
     up.await;
     down.await;
+    if matches!(conn.phase(), Phase::Cutting(_)) {
+        return Box::pin(cut::finish(shard, conn)).await;
+    }
     // A reset that was noticed by writing, with nobody left to read: pass it on from here.
     if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
         Box::pin(pass_reset_to(conn, side.other())).await;
@@ -237,7 +239,31 @@ impl Flow {
     }
 
     fn next_step(&mut self) -> Step {
-        if self.decided() { Step::Ended } else { self.step() }
+        match self.conn.phase() {
+            _ if !self.decided() => self.step(),
+            Phase::Cutting(Some(side)) if side == self.direction.source() => self.drop_what_comes(),
+            _ => Step::Ended,
+        }
+    }
+
+    /// The source has our FIN and is closed in order once it has everything. Bytes of it that nobody
+    /// has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
+    fn drop_what_comes(&mut self) -> Step {
+        self.held = Held::Nothing;
+        while self.share.is_left() {
+            let dropped = match self.ends.source.recv() {
+                Received::Bytes { chunk, .. } => chunk.len(),
+                Received::Nothing => return Step::SourceEmpty,
+                Received::NoBuffer => match rt::drop_received(&self.ends.source) {
+                    0 => return Step::SourceEmpty,
+                    dropped => dropped,
+                },
+                Received::End | Received::Reset => return Step::Ended,
+            };
+            self.vain_waits.set(0);
+            self.share.charge(dropped);
+        }
+        Step::Again
     }
 
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
@@ -286,7 +312,7 @@ impl Flow {
         // The other direction's silence counts from here.
         self.conn.moved_ms.set(self.shard.clock_ms());
         // Where the other direction has ended too, both sockets are closed at once, which says it.
-        if self.conn.phase() == Phase::HalfClosed {
+        if matches!(self.conn.phase(), Phase::HalfClosed(_)) {
             self.ends.sink.finish();
         }
     }
@@ -312,7 +338,7 @@ impl Flow {
     /// The source has sent bytes.
     fn saw(&self) {
         match self.direction {
-            Direction::Up if !self.conn.asked.is_set() => {
+            Direction::Up if !self.conn.answered.is_set() => {
                 self.conn.asked.set(&self.conn.arrival, rt::now());
             }
             Direction::Down if !self.conn.answered.is_set() => {

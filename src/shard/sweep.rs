@@ -8,11 +8,11 @@ use std::{num::NonZeroU64, rc::Rc, time::Duration};
 use super::{
     Shard,
     conn::{Conn, Phase},
-    relay::FLUSH_MAX,
+    cut,
 };
 use crate::{
     bridge::{Direction, EndReason, Listener},
-    limits::SWEEP_PER_TURN,
+    limits::{FLUSH_MAX, SWEEP_PER_TURN},
     rt, sock,
 };
 
@@ -66,11 +66,14 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
     let listener = &shard.bridge.plan.listeners[conn.arrival.listener];
     let still_ms = shard.clock_ms().saturating_sub(conn.moved_ms.get());
     match conn.phase() {
-        Phase::Dialing if conn.client.was_reset() => conn.decide(EndReason::ClientReset),
+        Phase::Dialing if conn.client.was_reset() => cut::cut(shard, conn, EndReason::ClientReset),
         Phase::Dialing | Phase::Closing => {}
-        Phase::Relaying | Phase::HalfClosed => {
-            if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
-                conn.decide(reason);
+        Phase::Cutting(_) => cut::advance(shard, conn),
+        Phase::Relaying | Phase::HalfClosed(_) => {
+            if still_ms >= period_ms && queues_moved(conn, still_ms < 4 * period_ms) {
+                conn.moved_ms.set(shard.clock_ms());
+            } else if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
+                cut::cut(shard, conn, reason);
             } else {
                 watch_blocked(shard, conn);
                 watch_finished(shard, conn);
@@ -80,6 +83,12 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
     }
 }
 
+/// Whether a side has acknowledged something since the last look: a reader that is slow is no silent
+/// one. Asked when a connection has just fallen silent, and as long as something is queued.
+fn queues_moved(conn: &Conn, just_fell_silent: bool) -> bool {
+    (just_fell_silent || conn.has_unacked()) && conn.queues_moved()
+}
+
 /// [`STEP_MAX`] is added to each deadline, because the clock of the last byte may be that old: a
 /// timeout is never early.
 fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason> {
@@ -87,7 +96,9 @@ fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason
         limit.is_some_and(|limit| u128::from(still_ms) >= (limit + STEP_MAX).as_millis())
     };
     match phase {
-        Phase::HalfClosed if over(listener.half_close_timeout) => Some(EndReason::HalfCloseTimeout),
+        Phase::HalfClosed(_) if over(listener.half_close_timeout) => {
+            Some(EndReason::HalfCloseTimeout)
+        }
         _ if over(listener.idle_timeout) => Some(EndReason::IdleTimeout),
         _ => None,
     }
@@ -102,6 +113,7 @@ fn watch_finished(shard: &Shard, conn: &Conn) {
     };
     if finished.was_reset() && (sock::unsent(other) == 0 || hung_up_too_long(shard, conn)) {
         conn.decide(EndReason::reset_by(side));
+        conn.abort();
     }
 }
 
@@ -124,6 +136,8 @@ fn watch_blocked(shard: &Shard, conn: &Conn) {
         let dead = || noted || conn.socket(side).is_some_and(|socket| socket.was_reset());
         if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
             conn.decide(EndReason::reset_by(side));
+            conn.abort();
+            conn.abort();
         }
     }
 }

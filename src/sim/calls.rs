@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Sim, with};
-use crate::sock::calls as real;
+use crate::sock::{Options, calls as real};
 
 /// Whether a descriptor is simulated.
 fn is_ours(fd: &impl AsFd) -> bool {
@@ -68,9 +68,9 @@ pub fn acceptfrom_with(
     with(Sim::accept).map(|(fd, address)| (fd, Some(address.into())))
 }
 
-pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
+pub fn connect(address: SocketAddr, options: &Options) -> io::Result<(OwnedFd, io::Result<()>)> {
     if !super::is_on() {
-        return real::connect(address);
+        return real::connect(address, options);
     }
     with(|sim| {
         sim.dials += 1;
@@ -135,7 +135,10 @@ pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<()> {
     if !is_ours(&fd) {
         return real::shutdown(fd, how);
     }
-    with(|sim| sim.finish(fd.as_fd().as_raw_fd()))
+    with(|sim| match how {
+        Shutdown::Read => sim.stop_reading(fd.as_fd().as_raw_fd()),
+        _ => sim.finish(fd.as_fd().as_raw_fd()),
+    })
 }
 
 pub fn connect_unspec(fd: impl AsFd) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What has to hold once a world is over.
 
+use std::time::Duration;
+
 use super::{
     Link, Sim,
     world::{CONNECT, HALF_CLOSED, IDLE, Seen},
@@ -87,8 +89,7 @@ impl Sim {
     /// The reason that is told is what happened.
     fn check_end(&self, client: &Link, server: Option<&Link>, record: &ConnRecord) {
         let (id, end, session) = (client.id, record.end, record.session);
-        let moved = server.map_or(client.moved, |server| server.moved.max(client.moved));
-        let silence = client.aborted.map(|aborted| aborted - moved);
+        let silence = longest_silence(client, server);
         match end {
             EndReason::ClientFin | EndReason::ServerFin => {
                 check_orderly(client, end);
@@ -104,9 +105,9 @@ impl Sim {
                 let did = server.map_or_else(|| self.any_server_reset(), |it| it.reset_by_peer);
                 assert!(did, "{id}: no reset of the server");
             }
-            EndReason::IdleTimeout => assert!(silence >= Some(IDLE), "{id} {end:?}: {silence:?}"),
+            EndReason::IdleTimeout => assert!(silence >= IDLE, "{id} {end:?}: {silence:?}"),
             EndReason::HalfCloseTimeout => {
-                assert!(silence >= Some(HALF_CLOSED), "{id} {end:?}: {silence:?}");
+                assert!(silence >= HALF_CLOSED, "{id} {end:?}: {silence:?}");
                 let one = |server: &Link| server.outward.finished != client.outward.finished;
                 assert!(server.is_none_or(one), "{id} {end:?}: not one side was told a FIN");
             }
@@ -134,6 +135,17 @@ impl Sim {
         let is_server = |link: &&Link| !self.world.accepted.contains(&link.id);
         self.links.iter().filter(is_server).any(|server| server.reset_by_peer)
     }
+}
+
+/// The longest time in which neither side moved, before we broke the connection off or closed it.
+fn longest_silence(client: &Link, server: Option<&Link>) -> Duration {
+    let end = |link: &Link| link.aborted.or(link.closed_at);
+    let ends = [end(client), server.and_then(end)];
+    let servers = server.map_or(&[][..], |server| &server.moves);
+    let moves = client.moves.iter().chain(servers).copied();
+    let mut moments: Vec<Duration> = moves.chain(ends.into_iter().flatten()).collect();
+    moments.sort_unstable();
+    moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 /// What went from `other` to `one`: nobody else's, and a FIN after the last of it.

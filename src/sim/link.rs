@@ -54,18 +54,20 @@ pub struct Link {
     pub error: Option<Errno>,
     /// `RCV_SHUTDOWN` at its end: after an error was told, reading is an end of stream if the peer
     /// ended it, and an error if we did.
-    hung_up: bool,
+    pub hung_up: bool,
     pub inward: In,
     pub outward: Out,
     /// Room of the two queues at our end, and of the peer's receive queue.
     pub room_in: u64,
     pub room_out: u64,
     pub room_peer: u64,
-    /// When our kernel last took bytes or a FIN, and when we first broke it off.
-    pub moved: Duration,
+    /// Whenever our kernel took bytes or a FIN, or the peer's acknowledged some, and when we first
+    /// broke it off.
+    pub moves: Vec<Duration>,
     pub aborted: Option<Duration>,
-    /// Our descriptor is closed.
+    /// Our descriptor is closed, and since when.
     pub closed: bool,
+    pub closed_at: Option<Duration>,
     /// The peer has reset it.
     pub reset_by_peer: bool,
     /// The peer got a reset, by our doing.
@@ -88,9 +90,10 @@ impl Link {
             room_in: room().max(16 << 10) * 2,
             room_out: room(),
             room_peer: room(),
-            moved: Duration::ZERO,
+            moves: Vec::new(),
             aborted: None,
             closed: false,
+            closed_at: None,
             reset_by_peer: false,
             reset_by_us: false,
             unspliceable: false,

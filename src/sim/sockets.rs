@@ -122,7 +122,7 @@ impl Sim {
     fn was_sent(&mut self, fd: BorrowedFd<'_>, id: u32, count: usize) {
         let link = &mut self.links[id as usize];
         link.outward.taken += count as u64;
-        link.moved = self.clock;
+        link.moves.push(self.clock);
         if !link.has_room() {
             self.stand_ins.fill(fd);
         }
@@ -248,7 +248,7 @@ impl Sim {
                     return Err(Errno::NOTCONN);
                 }
                 link.outward.finished = true;
-                link.moved = self.clock;
+                link.moves.push(self.clock);
                 self.check_fin(id);
                 self.at(Duration::ZERO, Event::Deliver(id));
                 Ok(())
@@ -258,6 +258,18 @@ impl Sim {
                 Ok(())
             }
             _ => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// Kernel: `RCV_SHUTDOWN`: what has come can be read, then it is the end.
+    pub(super) fn stop_reading(&mut self, fd: RawFd) -> Result<(), Errno> {
+        let link = self.link(fd).ok_or(Errno::NOTSOCK)?;
+        match link.state {
+            State::Open => {
+                link.hung_up = true;
+                Ok(())
+            }
+            _ => Err(Errno::NOTCONN),
         }
     }
 

@@ -162,6 +162,7 @@ impl World {
             half_close_timeout: or_never(HALF_CLOSED),
             splice: [Splice::Auto, Splice::Auto, Splice::On, Splice::Off][rng.usize(..4)],
             access: Access::default(),
+            sockets: crate::sock::Options::default(),
         };
         let balances = [Balance::RoundRobin, Balance::LeastConnections, Balance::Random];
         let slots = self.backends.len();
@@ -172,6 +173,7 @@ impl World {
             max_attempts: rng.u32(1..=3),
             retry_budget: None,
             send_proxy: if self.preface > 0 { SendProxy::V2 } else { SendProxy::Off },
+            tells_early_ends: false,
             slots: 0..slots,
             entries: (0..slots).map(|slot| slot..slot + 1).collect(),
         };
@@ -186,12 +188,13 @@ impl World {
             address: *address,
             weight: 100,
             max_connections: most,
+            healthy: true,
         });
         let tiers = match rng.u8(..32) {
             0 => Vec::new(),
             _ => vec![Tier::new(0, members.collect(), None)],
         };
-        Roster { generation: 1, tiers }
+        Roster { generation: 1, tiers, unreachable: Vec::new() }
     }
 }
 

@@ -22,9 +22,12 @@ pub(crate) use rustix::{
 };
 
 /// A fresh socket, and what `connect(2)` said to it.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
+pub(crate) fn connect(
+    address: SocketAddr,
+    options: &super::Options,
+) -> io::Result<(OwnedFd, io::Result<()>)> {
     let socket = super::tcp_socket(address)?;
-    socket.set_tcp_nodelay(true)?;
+    options.apply(&socket)?;
     let outcome = socket.connect(&address.into());
     Ok((socket.into(), outcome))
 }

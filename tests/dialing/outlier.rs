@@ -14,7 +14,9 @@ fn rude() -> Server {
     })
 }
 
-const OUTLIER: &str = "kind = \"none\"\n[pool.outlier]\nconsecutive_failures = 3\n";
+/// Early ends count, those of one client too: all of these tests come from one address.
+const OUTLIER: &str = "kind = \"none\"\n[pool.outlier]\ncount = [\"dial\", \"reset\", \"closed\"]\n\
+                       min_clients = 1\nconsecutive_failures = 3\n";
 
 /// Asks once; whether an answer came.
 fn asks(proxy: &crate::kit::Proxy) -> bool {
@@ -179,7 +181,7 @@ fn old_clients_that_leave_do_not_clear_a_backend_that_fails_new_ones() {
         let proxy = Config::new(driver)
             .shards(2)
             .pool("balance = \"round_robin\"")
-            .health("kind = \"none\"\n[pool.outlier]\nejection = \"10m\"")
+            .health(&OUTLIER.replace("failures = 3", "failures = 5\nejection = \"10m\""))
             .backend(a.address)
             .backend(b.address)
             .start();

@@ -9,16 +9,19 @@ use std::{
 
 use crate::{
     finished::answer_until_held_up,
-    kit::{End, Hand, Proxy, Seed, Seen, each_driver, kernel, pause, peer, wait_until},
-    pair, proxy_and_hand,
+    kit::{Config, End, Hand, Proxy, Seed, Seen, each_driver, kernel, pause, peer, wait_until},
+    pair,
 };
 
-/// Tells the story on every path at the same time.
+/// Tells the story on every path at the same time; what the kernel takes of it is not bounded.
 fn each_path(driver: &'static str, story: impl Fn(Proxy, Hand) + Sync) {
     let story = &story;
     thread::scope(|scope| {
         for splice in ["off", "on", "auto"] {
-            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+            let hand = Hand::new();
+            let config = Config::new(driver).runtime("unsent_max = \"0B\"");
+            let config = config.listener(&format!("splice = \"{splice}\""));
+            let proxy = config.backend(hand.address()).start();
             scope.spawn(move || story(proxy, hand));
         }
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Taken, health_check::health_check, unique};
 use crate::config::{
-    Backend, Balance, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
+    Backend, Balance, Counted, OnUnhealthy, Outlier, Pool, SendProxy, WEIGHT_MAX, Word,
     file::{Entry, Table},
     target::{Target, target},
     value::{duration, is_name, number, positive, ratio, word},
@@ -13,6 +13,8 @@ use crate::config::{
 const PRIORITY_MAX: u32 = 255;
 /// Ten attempts more for each first one; what is more than that is no budget.
 const RETRY_BUDGET_MAX: f64 = 10.0;
+/// Addresses that are kept apart for each backend.
+const MIN_CLIENTS_MAX: u32 = 16;
 
 pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Pool> {
     let name = table.need("name", "name = \"web\"", |entry| unique(entry, names));
@@ -26,6 +28,7 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
     table.or("hash_on", SourceIp, word);
     let slow_start = table.or("slow_start", Duration::ZERO, duration);
     let panic_threshold = table.or("panic_threshold", 0.5, |entry| ratio(entry, 1.0));
+    let on_unhealthy = table.or("on_unhealthy", OnUnhealthy::Leave, word);
     let send_proxy = table.or("send_proxy", SendProxy::Off, word);
     let health_check = health_check(table.table("health_check"));
     let outlier = outlier(table.table("outlier"));
@@ -47,6 +50,7 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
         retry_budget,
         slow_start,
         panic_threshold,
+        on_unhealthy,
         send_proxy,
         health_check,
         outlier,
@@ -66,11 +70,27 @@ fn outlier(mut table: Table<'_>) -> Option<Outlier> {
     let default = Outlier::default();
     let count = |entry: &Entry<'_>| number(entry, 0..=u32::MAX);
     let outlier = Outlier {
+        count: table.or("count", default.count, counted),
+        min_clients: table
+            .or("min_clients", default.min_clients, |entry| number(entry, 1..=MIN_CLIENTS_MAX)),
         consecutive_failures: table.or("consecutive_failures", default.consecutive_failures, count),
         ejection: table.or("ejection", default.ejection, duration),
         max_ejected: table.or("max_ejected", default.max_ejected, |entry| ratio(entry, 1.0)),
     };
-    (outlier.consecutive_failures > 0 && !outlier.ejection.is_zero()).then_some(outlier)
+    let counts = outlier.consecutive_failures > 0 && outlier.count.contains(&true);
+    (counts && !outlier.ejection.is_zero()).then_some(outlier)
+}
+
+/// The kinds of failures in an array; none of them: nothing counts.
+fn counted(entry: &Entry<'_>) -> Option<[bool; 3]> {
+    let elements =
+        entry.array("an array of \"dial\", \"reset\", \"closed\" (for example [\"dial\"])")?;
+    let mut count = [false; 3];
+    for element in &elements {
+        let kind: Counted = word(element)?;
+        count[kind as usize] = true;
+    }
+    Some(count)
 }
 
 fn backend(mut table: Table<'_>, taken: &mut Taken<String>) -> Option<Backend> {

@@ -73,7 +73,7 @@ impl Backend {
             unconnectable: false,
             check_reason: String::new(),
             ejection_reason: String::new(),
-            streak: Streak::new(before.good, before.bad),
+            streak: Streak::default(),
             before,
             since: None,
             found: None,
@@ -92,8 +92,8 @@ impl Backend {
         }
     }
 
-    /// True exactly when the last active check that told anything could not connect, on the traffic's
-    /// own port: a fact, where a bad answer is an opinion.
+    /// True exactly when the last active check that told anything could not connect, on the
+    /// traffic's own port: a fact, where a bad answer is an opinion.
     pub fn cannot_be_connected_to(&self) -> bool {
         self.unconnectable
     }

@@ -9,13 +9,16 @@ use std::{
 use super::backend::Backend;
 use crate::{
     bridge::{Balance, Member, Roster, Tier},
-    config::{self, Outlier, Target},
+    config::{self, OnUnhealthy, Outlier, Target},
     coordinator::{
         events::{Event, Events},
         names::Why,
         stats::BackendSums,
     },
-    health::standing::{self, State},
+    health::{
+        outlier::Counts,
+        standing::{self, State},
+    },
     maglev::Table,
 };
 
@@ -37,6 +40,8 @@ pub struct Pool {
     generation: u64,
     /// True exactly when the newest roster is not published yet.
     pub(super) changed: bool,
+    /// Slots whose sessions are to be cut, because a check has failed.
+    pub(super) fallen: Vec<usize>,
     /// When weights last grew.
     ramped_at: Instant,
     /// The last id that was given.
@@ -48,6 +53,7 @@ pub struct Pool {
 pub(super) struct Rules {
     pub(super) slow_start: Duration,
     pub(super) panic_threshold: f64,
+    pub(super) on_unhealthy: OnUnhealthy,
     pub(super) outlier: Option<Outlier>,
 }
 
@@ -90,6 +96,7 @@ impl Pool {
             rules: Rules {
                 slow_start: slow_start(pool),
                 panic_threshold: pool.panic_threshold,
+                on_unhealthy: pool.on_unhealthy,
                 outlier: pool.outlier,
             },
             slots: plan.slots.clone(),
@@ -98,6 +105,7 @@ impl Pool {
             panicking: false,
             generation: 0,
             changed: true,
+            fallen: Vec::new(),
             ramped_at: Instant::now(),
             ids: 0,
             events,
@@ -172,31 +180,30 @@ impl Pool {
         self.changed = true;
     }
 
-    /// `counts` are connections that went well and that did not; `room` is how many may still be
-    /// left out.
+    /// `counts` are those of all shards; `room` is how many may still be left out.
     pub(super) fn watch_outlier(
         &mut self,
         slot: usize,
-        counts: (u64, u64),
+        counts: Counts,
         room: &mut usize,
         now: Instant,
     ) {
         let Some(rules) = self.rules.outlier else { return };
         let Some(backend) = self.at(slot) else { return };
-        backend.streak.look(counts, rules.ejection, now);
+        backend.streak.look(counts, &rules, now);
         if backend.streak.is_ejected() {
             backend.streak.return_if_due(now);
             return self.settle(slot, "its ejection is over");
         }
-        let failures = backend.streak.failures();
-        let guilty = failures >= u64::from(rules.consecutive_failures);
-        if guilty && *room > 0 && backend.state == State::Healthy && backend.weight > 0 {
-            *room -= 1;
-            backend.ejections += 1;
-            let long = backend.streak.eject(&rules, now);
-            backend.ejection_reason = format!("{failures} failures in a row, out for {long:?}");
-            self.settle(slot, "");
-        }
+        let may_go = *room > 0 && backend.state == State::Healthy && backend.weight > 0;
+        let verdict = backend.streak.verdict(&rules).filter(|_| may_go);
+        let Some((failures, kind)) = verdict else { return };
+        *room -= 1;
+        backend.ejections += 1;
+        let long = backend.streak.eject(&rules, now);
+        backend.ejection_reason =
+            format!("{failures} failures in a row, out for {long:?} ({kind})");
+        self.settle(slot, "");
     }
 
     /// Weights that grow want a new roster now and then.
@@ -235,20 +242,35 @@ impl Pool {
         });
     }
 
+    /// Who may be picked. In panic opinions are forgiven and facts are not: those whose check
+    /// failed after a connection stood are used too, those that cannot be connected to are asked
+    /// last.
     pub(super) fn roster(&mut self, now: Instant) -> Roster {
         self.generation += 1;
+        let well = |backend: &Backend| backend.state == State::Healthy;
+        let used = |backend: &Backend| self.panicking || well(backend);
+        let used = self.candidates().filter(|(_, backend)| used(backend));
+        let (last, first): (Vec<_>, Vec<_>) =
+            used.partition(|(_, b)| !well(b) && b.cannot_be_connected_to());
+        let (tiers, unreachable) = (self.tiers(first, now), self.tiers(last, now));
+        Roster { generation: self.generation, tiers, unreachable }
+    }
+
+    /// Members by priority. Within one the order stays that of the slots.
+    fn tiers(&self, mut used: Vec<(usize, &Backend)>, now: Instant) -> Vec<Tier> {
         let hashes = self.balance == Balance::Maglev;
-        let used = |backend: &Backend| self.panicking || backend.state == State::Healthy;
-        let mut used: Vec<(usize, &Backend)> =
-            self.candidates().filter(|(_, backend)| used(backend)).collect();
-        // Within a priority the order stays that of the slots.
         used.sort_by_key(|(_, backend)| backend.priority);
         let tiers = used.chunk_by(|(_, a), (_, b)| a.priority == b.priority).map(|tier| {
             let member = |(slot, b): &(usize, &Backend)| {
                 let (slow_start, since) = (self.rules.slow_start, b.since);
-                let weight = standing::weight_now(b.weight, since, slow_start, now);
-                let (slot, address, max_connections) = (*slot, b.address, b.max_connections);
-                Member { id: b.id, slot, address, weight, max_connections }
+                Member {
+                    id: b.id,
+                    slot: *slot,
+                    address: b.address,
+                    weight: standing::weight_now(b.weight, since, slow_start, now),
+                    max_connections: b.max_connections,
+                    healthy: b.state == State::Healthy,
+                }
             };
             let table = hashes.then(|| {
                 let named: Vec<(&str, u32)> =
@@ -257,6 +279,6 @@ impl Pool {
             });
             Tier::new(tier[0].1.priority, tier.iter().map(member).collect(), table)
         });
-        Roster { generation: self.generation, tiers: tiers.collect() }
+        tiers.collect()
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Load, Open, SCAN_MAX};
+use super::{Class, Load, Open, SCAN_MAX};
 
 /// How old the other shards' counts may be in a large tier.
 const REFRESH: Duration = Duration::from_millis(5);
@@ -25,8 +25,8 @@ impl Least {
     where
         F: Fn(usize) -> u32 + Copy,
     {
-        // Suspects are asked only when nobody else is left, so that is no case to be fast in.
-        if open.tier.members.len() <= SCAN_MAX || open.suspect {
+        // The other classes are asked when something is amiss: that is no case to be fast in.
+        if open.tier.members.len() <= SCAN_MAX || open.class != Class::Trusted {
             return scan(open, rng);
         }
         let priority = open.tier.priority;
@@ -60,7 +60,7 @@ fn scan<F: Fn(usize) -> u32>(open: &Open<'_, F>, rng: &mut fastrand::Rng) -> Opt
         if !open.allows(member) {
             continue;
         }
-        let load = Load { connections: (open.in_flight)(member.slot), weight: member.weight };
+        let load = open.load(member);
         match best {
             Some((_, least)) if least.is_below(load) => {}
             Some((_, least)) if !load.is_below(least) => {
@@ -134,7 +134,7 @@ impl Tree {
         self.refreshed = open.ask.now;
         for leaf in &mut self.leaves {
             let member = &open.tier.members[leaf.member as usize];
-            leaf.load.connections = (open.in_flight)(member.slot);
+            leaf.load = open.load(member);
             leaf.barred = open.bars(member);
         }
         let half = self.winners.len() / 2;

@@ -5,6 +5,11 @@
 //! average, times its connections in flight and the one to come, over its weight. Two are drawn and
 //! the cheaper one wins: with the cheapest of all, shards that share a stale view would all run to
 //! the same one.
+//!
+//! A client may be the reason that an answer comes late: it sends half of a request, and the server
+//! answers when it is tired of waiting. So an answer to a client that spoke is bounded, and jumps up
+//! only if another address met such a one as well, or nobody else uses the backend; what a single
+//! client met is averaged in, as twice the average at most.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +18,22 @@ use super::{Load, Member, Open};
 /// After this long an old latency counts for a third (1/e).
 const DECAY: Duration = Duration::from_secs(10);
 
+/// The most that an answer to a client that spoke counts for: servers wait longer than this for the
+/// rest of a request.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// What a single client met counts for this many times the average at most.
+const LONE_TIMES_MAX: f64 = 2.0;
+
+/// What a server took some time for.
+#[derive(Clone, Copy, Debug)]
+pub enum Took {
+    /// To accept, or to speak first: nobody else has a part in that.
+    Alone(Duration),
+    /// To answer the last byte of a client, whose address has this key.
+    Answer(Duration, u64),
+}
+
 /// What is known of one backend: an average, as it was at some time.
 #[derive(Clone, Copy, Debug)]
 struct Average {
@@ -20,31 +41,68 @@ struct Average {
     at: Instant,
 }
 
+impl Average {
+    /// A peak counts at once, a trough little by little.
+    fn add(self, us: f64, at: Instant, jumps: bool) -> Average {
+        let age = at.saturating_duration_since(self.at).as_secs_f64();
+        let kept = (-age / DECAY.as_secs_f64()).exp();
+        let us = if us > self.us && jumps { us } else { self.us * kept + us * (1.0 - kept) };
+        Average { us, at }
+    }
+}
+
+/// Which addresses a backend has answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clients {
+    /// The only one so far.
+    sole: Option<u64>,
+    /// True exactly when there were several.
+    several: bool,
+    /// The last one that had to wait longer than the average, and when.
+    late: Option<(u64, Instant)>,
+}
+
+impl Clients {
+    /// Notes an answer to `client`; true exactly when others bear out that it was late.
+    fn bear_out(&mut self, client: u64, is_late: bool, now: Instant) -> bool {
+        self.several |= self.sole.replace(client).is_some_and(|sole| sole != client);
+        if !is_late {
+            return false;
+        }
+        let recent = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < DECAY;
+        let before = self.late.replace((client, now)).filter(recent);
+        !self.several || before.is_some_and(|(other, _)| other != client)
+    }
+}
+
 /// One shard's averages, by place in the pool.
 #[derive(Debug)]
-pub(super) struct Latencies(Vec<Option<Average>>);
+pub(super) struct Latencies(Vec<(Option<Average>, Clients)>);
 
 impl Latencies {
     pub(super) fn new(places: usize) -> Latencies {
-        Latencies(vec![None; places])
+        Latencies(vec![(None, Clients::default()); places])
     }
 
     pub(super) fn forget(&mut self, place: usize) {
-        self.0[place] = None;
+        self.0[place] = (None, Clients::default());
     }
 
-    pub(super) fn add(&mut self, place: usize, latency: Duration, now: Instant) {
-        let us = latency.as_secs_f64() * 1e6;
-        let average = match self.0[place] {
-            None => us,
-            Some(old) => {
-                let age = now.saturating_duration_since(old.at).as_secs_f64();
-                let kept = (-age / DECAY.as_secs_f64()).exp();
-                // A peak counts at once, a trough little by little.
-                if us > old.us { us } else { old.us * kept + us * (1.0 - kept) }
+    pub(super) fn add(&mut self, place: usize, took: Took, now: Instant) {
+        let (average, clients) = &mut self.0[place];
+        let known = average.map_or(0.0, |average| average.us);
+        let us_of = |latency: Duration| latency.as_secs_f64() * 1e6;
+        let (us, jumps) = match took {
+            Took::Alone(latency) => (us_of(latency), true),
+            Took::Answer(latency, client) => {
+                let us = us_of(latency.min(ANSWER_MAX));
+                match clients.bear_out(client, us > known, now) {
+                    true => (us, true),
+                    false => (us.min(LONE_TIMES_MAX * known), false),
+                }
             }
         };
-        self.0[place] = Some(Average { us: average, at: now });
+        *average = Some(average.map_or(Average { us, at: now }, |old| old.add(us, now, jumps)));
     }
 
     /// Whether `a` costs less than `b`. One that has never answered costs nothing while it has no
@@ -53,9 +111,8 @@ impl Latencies {
     where
         F: Fn(usize) -> u32,
     {
-        let load = |m: &Member| Load { connections: (open.in_flight)(m.slot), weight: m.weight };
-        let known = |m: &Member| self.0[m.slot - open.first];
-        let (load_a, load_b) = (load(a), load(b));
+        let known = |m: &Member| self.0[m.slot - open.first].0;
+        let (load_a, load_b) = (open.load(a), open.load(b));
         match (known(a), known(b)) {
             (None, None) => load_a.is_below(load_b),
             (None, Some(_)) => load_a.connections == 0,

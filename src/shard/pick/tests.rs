@@ -2,6 +2,8 @@
 
 mod rosters;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +14,7 @@ type Spec = (u32, u32, bool);
 
 fn member(slot: usize, weight: u32) -> Member {
     let address = "127.0.0.1:1".parse().unwrap();
-    Member { id: 0, slot, address, weight: weight * WEIGHT_UNIT, max_connections: 0 }
+    Member { id: 0, slot, address, weight: weight * WEIGHT_UNIT, max_connections: 0, healthy: true }
 }
 
 /// The roster of backends that stand in slots from 100 on.
@@ -35,7 +37,7 @@ fn roster(specs: &[Spec], hashes: bool) -> Roster {
         let table = hashes.then(|| crate::maglev::Table::new(&named));
         tiers.push(Tier::new(priority, members, table));
     }
-    Roster { generation: 1, tiers }
+    Roster { generation: 1, tiers, unreachable: Vec::new() }
 }
 
 const FIRST: usize = 100;
@@ -154,7 +156,7 @@ fn who_is_full_is_passed_over_and_all_full_is_not_nobody() {
     }
     for balance in BALANCES {
         let mut test = Test::new(picker(balance, 3), roster(&[], false));
-        test.roster = Roster { generation: 2, tiers: Vec::new() };
+        test.roster = Roster { generation: 2, ..Roster::default() };
         assert_eq!(test.whole(|_| 0), Pick::Nobody);
     }
     let mut test = Test::new(picker(Balance::LeastConnections, 3), there);
@@ -195,8 +197,8 @@ fn the_same_client_goes_to_the_same_backend_and_to_the_same_other_one() {
 fn peak_ewma_prefers_who_answers_sooner_and_forgets() {
     let mut test = Test::new(picker(Balance::PeakEwma, 2), weights(&[1, 1]));
     let ms = Duration::from_millis;
-    test.picker.took(FIRST, ms(100), test.now);
-    test.picker.took(FIRST + 1, ms(1), test.now);
+    test.picker.took(FIRST, Took::Alone(ms(100)), test.now);
+    test.picker.took(FIRST + 1, Took::Alone(ms(1)), test.now);
     let zeros = |test: &mut Test, load: [u32; 2]| {
         (0..100).filter(|_| test.with(|i| load[i]) == Some(0)).count()
     };
@@ -204,7 +206,7 @@ fn peak_ewma_prefers_who_answers_sooner_and_forgets() {
     assert_eq!(zeros(&mut test, [0, 98]), 0, "99 x 1 ms are less than 100 ms");
     assert_eq!(zeros(&mut test, [0, 100]), 100);
     test.now += Duration::from_secs(60);
-    test.picker.took(FIRST + 1, ms(1), test.now);
+    test.picker.took(FIRST + 1, Took::Alone(ms(1)), test.now);
     assert_eq!(zeros(&mut test, [0, 0]), 100, "a minute later the peak is forgotten");
 }
 

@@ -4,7 +4,7 @@
 //! drawn by weight, or a heavy member among many light ones would not be seen often enough to get
 //! its share.
 
-use super::{Load, Member, Open, random};
+use super::{Member, Open, random};
 
 /// The better of two members that are drawn; `is_better(open, a, b)` tells whether `a` is.
 pub(super) fn choose<F: Fn(usize) -> u32>(
@@ -21,6 +21,5 @@ pub(super) fn choose<F: Fn(usize) -> u32>(
 
 /// Fewer in flight for its weight.
 pub(super) fn fewer<F: Fn(usize) -> u32>(open: &Open<'_, F>, a: &Member, b: &Member) -> bool {
-    let load = |m: &Member| Load { connections: (open.in_flight)(m.slot), weight: m.weight };
-    load(a).is_below(load(b))
+    open.load(a).is_below(open.load(b))
 }

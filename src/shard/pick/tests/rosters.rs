@@ -52,8 +52,8 @@ fn a_growing_weight_has_its_turns_in_a_large_pool() {
 #[test]
 fn who_takes_over_a_slot_starts_without_its_past() {
     let mut test = Test::new(picker(Balance::PeakEwma, 2), weights(&[1, 1]));
-    test.picker.took(FIRST, Duration::from_millis(1), test.now);
-    test.picker.took(FIRST + 1, Duration::from_secs(100), test.now);
+    test.picker.took(FIRST, Took::Alone(Duration::from_millis(1)), test.now);
+    test.picker.took(FIRST + 1, Took::Alone(Duration::from_secs(100)), test.now);
     test.picker.failed(FIRST + 1, test.now);
     assert!((0..50).all(|_| test.next() == Some(0)));
     test.roster = next_roster(&test.roster, &[1, 1], &[]);

@@ -1,0 +1,106 @@
+//! Connections that we end ourselves: what is queued comes first.
+
+use std::{io::Write, net::TcpStream, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::kit::{
+    Config, End, Hand, Proxy, Seed, Seen, each_driver, let_pass, pause, peer, wait_until,
+};
+
+/// More than any kernel between proxy and client takes at once.
+const BYTES: u64 = 2 << 20;
+
+/// A proxy before a hand, whose kernel takes all of an answer, and a client that does not read yet.
+fn slow_pair(driver: &'static str, runtime: &str, listener: &str) -> (Proxy, TcpStream, TcpStream) {
+    let hand = Hand::new();
+    let config = Config::new(driver).runtime("unsent_max = \"0B\"").runtime(runtime);
+    let proxy = config.listener(listener).backend(hand.address()).start();
+    let client = proxy.connect();
+    let server = hand.take();
+    (proxy, client, server)
+}
+
+/// The server answers, and all of it is in the proxy's kernel.
+fn answer(proxy: &Proxy, server: &mut TcpStream) -> String {
+    let digest = peer::write_bulk(server, &mut Seed::new().rng(0), BYTES);
+    proxy.wait_stats("all of it passed on", |s| s.listener("bytes_down_total") == BYTES);
+    digest
+}
+
+/// Reads in pieces with rests, for three seconds at least.
+fn read_slowly(client: &mut TcpStream) -> Seen {
+    peer::read_ragged(client, &mut |_| {
+        pause(Duration::from_millis(50));
+        32 * 1024
+    })
+}
+
+/// 1. A server answers and ends; the client reads for longer than `half_close_timeout`. 2. It gets
+///    everything and the end: who acknowledges is not silent.
+#[test]
+fn a_slow_reader_outlives_the_half_close_timeout() {
+    each_driver(|driver| {
+        let (proxy, mut client, mut server) =
+            slow_pair(driver, "", "half_close_timeout = \"1s\"\nidle_timeout = \"1s\"");
+        let digest = answer(&proxy, &mut server);
+        peer::finish(&server);
+        let seen = read_slowly(&mut client);
+        assert_eq!((seen.bytes, seen.digest, seen.end), (BYTES, digest, End::Fin));
+        drop(client);
+        proxy.wait_ended_only("server_fin", 1);
+    });
+}
+
+/// 1. A server has answered and ended; the client reads slowly, and goes on sending. 2. The process
+///    drains, its time is over. 3. The client gets everything and the end all the same.
+#[test]
+fn at_the_end_of_a_drain_a_finished_answer_is_delivered() {
+    each_driver(|driver| {
+        let (mut proxy, mut client, mut server) =
+            slow_pair(driver, "drain_timeout = \"100ms\"", "");
+        let digest = answer(&proxy, &mut server);
+        peer::finish(&server);
+        wait_until("the FIN at the proxy", || ringway::sock::unsent(&server) == 0);
+        proxy.signal(Signal::TERM);
+        assert_eq!(peer::end_of(&mut server), End::Reset);
+        client.write_all(b"nobody listens any more").unwrap();
+        let seen = read_slowly(&mut client);
+        assert_eq!((seen.bytes, seen.digest, seen.end), (BYTES, digest, End::Fin));
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+        assert!(proxy.last_words().replace('\\', "").contains("\"drained\":1"));
+    });
+}
+
+/// 1. A server has said much and may say more; the client reads slowly. 2. The process drains, its
+///    time is over. 3. What was in the proxy's hands arrives, and then a reset: an end would say
+///    that this was all.
+#[test]
+fn at_the_end_of_a_drain_what_is_queued_comes_before_the_reset() {
+    each_driver(|driver| {
+        let (mut proxy, mut client, mut server) =
+            slow_pair(driver, "drain_timeout = \"100ms\"", "");
+        let digest = answer(&proxy, &mut server);
+        proxy.signal(Signal::TERM);
+        assert_eq!(peer::end_of(&mut server), End::Reset);
+        let seen = peer::read_ragged(&mut client, &mut |_| {
+            pause(Duration::from_millis(2));
+            32 * 1024
+        });
+        assert_eq!((seen.bytes, seen.digest, seen.end), (BYTES, digest, End::Reset));
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+    });
+}
+
+/// 1. A client stops reading for good. 2. `idle_timeout` ends it, with a reset, after its time.
+#[test]
+fn a_reader_that_has_stopped_is_no_slow_one() {
+    each_driver(|driver| {
+        let (proxy, mut client, mut server) = slow_pair(driver, "", "idle_timeout = \"1s\"");
+        peer::write_bulk(&mut server, &mut Seed::new().rng(0), BYTES);
+        let_pass(Duration::from_secs(1));
+        proxy.wait_ended_only("idle_timeout", 1);
+        let seen = peer::read_to_end(&mut client);
+        assert_eq!((seen.end, seen.bytes < BYTES), (End::Reset, true));
+    });
+}
