@@ -15,7 +15,7 @@
 //! | health checks at once | the next one waits |
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
-//! | time for what is queued when a connection is cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
+//! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |

@@ -72,6 +72,8 @@ pub(crate) enum Bug {
     PipeWithResidue,
     /// An end is taken for a FIN although a send to that side is not over.
     FinWhileSending,
+    /// Nothing is looked at again when the kernel has lost a completion.
+    LossIgnored,
 }
 
 /// Whether this thread's simulation has that bug planted.
@@ -117,6 +119,10 @@ pub(crate) struct Sim {
     bug: Option<Bug>,
     /// How often calls fail that need not, in thousandths.
     faults: u32,
+    /// How often the kernel has no memory for a completion, in ten thousandths.
+    losses: u32,
+    /// Completions that were lost.
+    lost: u64,
     start: Instant,
     clock: Duration,
     events: BTreeMap<(Duration, u64), Event>,
@@ -151,6 +157,13 @@ impl Sim {
     /// Whether something goes wrong that may, so many times as often as usual.
     pub(crate) fn fails(&mut self, weight: u32) -> bool {
         self.rng.u32(..1000) < self.faults * weight
+    }
+
+    /// Whether the kernel loses a completion.
+    pub(crate) fn loses(&mut self) -> bool {
+        let loses = self.losses > 0 && self.rng.u32(..10_000) < self.losses;
+        self.lost += u64::from(loses);
+        loses
     }
 
     /// The simulation's chance, for what else is drawn.

@@ -93,8 +93,8 @@ impl Pools {
         }
     }
 
-    /// The backend `id` in `slot` was checked on the traffic's own port; `turned` is what its checks
-    /// say of it from now on, where that has changed.
+    /// The backend `id` in `slot` was checked on the traffic's own port; `turned` is what its
+    /// checks say of it from now on, where that has changed.
     pub fn checked(
         &mut self,
         slot: usize,

@@ -36,8 +36,9 @@ struct Row {
 
 impl Row {
     /// Takes the counts of all shards as they are now. Where both grew, nobody knows in which
-    /// order, and the row begins anew. It is forgotten too when `patience` has passed since its last
-    /// failure: a server that never answers by design is not to be judged by one failure a day.
+    /// order, and the row begins anew. It is forgotten too when `patience` has passed since its
+    /// last failure: a server that never answers by design is not to be judged by one failure a
+    /// day.
     fn look(&mut self, (good, bad): (u64, u64), patience: Duration, now: Instant) {
         let calm = |at: Instant| now.saturating_duration_since(at) >= patience;
         let before = self.seen.replace((good, bad)).unwrap_or((good, bad));
@@ -55,8 +56,8 @@ impl Row {
     }
 }
 
-/// One backend's failures in a row, and its ejections. Dials and early ends are rows of their own: a
-/// dial that stands says nothing of what comes after it.
+/// One backend's failures in a row, and its ejections. Dials and early ends are rows of their own:
+/// a dial that stands says nothing of what comes after it.
 #[derive(Debug, Default)]
 pub struct Streak {
     dials: Row,

@@ -133,6 +133,8 @@ pub enum Received {
     End,
     /// The source was reset.
     Reset,
+    /// The kernel has lost a completion, and with it perhaps bytes.
+    Lost,
 }
 
 /// Asks the socket itself, with a buffer of our own.
@@ -161,11 +163,16 @@ pub enum Sent {
     Reset,
     /// The kernel will say: ask [`Socket::sent`].
     Later,
+    /// The kernel has lost what it was to say: nobody knows how much the socket took.
+    Lost,
 }
 
 impl Sent {
     /// From what a completion says: a count or a negative error number.
     pub(super) fn by_ring(chunk: Chunk, result: i32) -> Sent {
+        if -result == Errno::BADR.raw_os_error() {
+            return Sent::Lost;
+        }
         let outcome = usize::try_from(result);
         Sent::of(chunk, outcome.map_err(|_| Errno::from_raw_os_error(-result).into()))
     }

@@ -36,6 +36,11 @@ pub struct Meters {
     pub ring_buffers_dry: Counter,
     /// Times completions had to wait in the kernel because their queue was full.
     pub ring_overflows: Counter,
+    /// Times the kernel said that it had no memory to keep completions; everything was looked at.
+    pub ring_losses: Counter,
+    /// Operations whose completion never came: a wait began anew, a receive or a send ended its
+    /// connection.
+    pub ring_completions_lost: Counter,
 }
 
 /// Measures turns: from the first task that runs after a wait to the last one before the next.

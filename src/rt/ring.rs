@@ -40,7 +40,7 @@ use crate::sock;
 /// what has come must not take everybody's buffers.
 pub(super) const INBOX_MAX: u16 = 8;
 
-/// Cancels in vain after which a receive counts as over: its last completion was lost.
+/// Cancels in vain after which an operation counts as over: its last completion was lost.
 const MISSES_MAX: u8 = 100;
 
 /// A ring and the sockets on it.
@@ -94,10 +94,7 @@ impl Ring {
         }
         let mut completions = self.completions.take();
         let mut kernel = self.kernel.borrow_mut();
-        if kernel.enter(wait).is_err() {
-            // It may have been the alarm's.
-            self.alarm.set(None);
-        }
+        let lost = kernel.enter(wait).is_err();
         if kernel.reap(&mut completions) {
             self.meters.ring_overflows.add(1);
         }
@@ -106,6 +103,41 @@ impl Ring {
             self.complete(completion);
         }
         self.completions.replace(completions);
+        if lost {
+            self.look_at_all();
+        }
+    }
+
+    /// Completions were lost, and nobody knows whose: everything that is on is cancelled. What was
+    /// not lost begins anew; what was is found by cancels in vain.
+    fn look_at_all(&self) {
+        self.meters.ring_losses.add(1);
+        self.alarm.set(None);
+        #[cfg(test)]
+        if planted(Bug::LossIgnored) {
+            return;
+        }
+        for (place, slot) in &mut *self.slots.borrow_mut() {
+            self.end_all(slot, place as u32);
+        }
+    }
+
+    /// Asks the kernel to end everything that is on in a slot.
+    fn end_all(&self, slot: &mut Slot, place: u32) {
+        for kind in Kind::LASTING {
+            if slot.is_on(kind) {
+                self.end(slot, place, kind);
+            }
+        }
+    }
+
+    /// Whoever waits on this socket is to wake, whatever the kernel has told.
+    pub(super) fn end_waits(&self, handle: &Handle) {
+        #[cfg(test)]
+        if planted(Bug::LossIgnored) {
+            return;
+        }
+        self.slot(handle, |slot| self.end_all(slot, handle.place));
     }
 
     /// One alarm is enough: the tick's comes each 50 ms, and most deadlines lie behind it.
@@ -125,29 +157,39 @@ impl Ring {
 
     fn cancel(&self, slot: &Slot, place: u32, kind: Kind) {
         let what = Tag { kind, birth: slot.birth, place };
-        let tag = match kind {
-            Kind::Receive => Tag { kind: Kind::Cancel, ..what },
-            // A poll that cannot be cancelled is about to complete.
-            _ => Tag::ASIDE,
-        };
+        let tag = Tag { kind: kind.cancel(), ..what };
         self.kernel.borrow_mut().push(Op::Cancel(what.pack()), tag.pack());
     }
 
-    /// Kernel: a receive at work in the moment of its cancel is not found, or said to be running,
-    /// and goes on (`io_poll_cancel`, io_uring/poll.c). One that had ended has said so before.
-    fn cancelled(&self, tag: Tag, result: i32) {
+    /// Asks the kernel to end an operation that is on.
+    fn end(&self, slot: &mut Slot, place: u32, kind: Kind) {
+        if kind == Kind::Receive {
+            slot.receive = Receive::Stopping;
+            // What has piled up by the time it is read again would take many buffers at once.
+            slot.fat = true;
+        }
+        slot.doubts[kind as usize] = 1;
+        self.cancel(slot, place, kind);
+    }
+
+    /// Kernel: what is at work in the moment of its cancel is not found, or said to be running: a
+    /// receive goes on, and a poll is about to complete (`io_poll_cancel`, io_uring/poll.c). What
+    /// had ended has said so before, and is doubted no more.
+    fn cancelled(&self, tag: Tag, kind: Kind, result: i32) {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(tag.place as usize).filter(|slot| slot.birth == tag.birth);
-        let stopping = |slot: &&mut Slot| result < 0 && slot.receive == Receive::Stopping;
-        let Some(slot) = slot.filter(stopping) else { return };
-        slot.misses += 1;
-        if slot.misses < MISSES_MAX {
-            return self.cancel(slot, tag.place, Kind::Receive);
+        let doubted = |slot: &&mut Slot| result < 0 && slot.doubts[kind as usize] > 0;
+        let Some(slot) = slot.filter(doubted) else { return };
+        slot.doubts[kind as usize] += 1;
+        if slot.doubts[kind as usize] <= MISSES_MAX {
+            return self.cancel(slot, tag.place, kind);
         }
-        tracing::error!("a receive that is not there and has not ended: a completion was lost");
-        slot.in_kernel -= 1;
-        slot.receive = Receive::Off;
-        slot.wake_reader();
+        tracing::error!(
+            ?kind,
+            "an operation that is not there and has not ended: a completion was lost"
+        );
+        self.meters.ring_completions_lost.add(1);
+        slot.lost(kind);
         if slot.is_over() {
             slots.remove(tag.place as usize);
         }
@@ -156,11 +198,11 @@ impl Ring {
     /// Brings a completion to its slot.
     fn complete(&self, done: Completion) {
         let tag = Tag::unpack(done.tag);
-        match tag.kind {
-            Kind::Aside => return,
-            Kind::Alarm => return self.alarm.set(None),
-            Kind::Cancel => return self.cancelled(tag, done.result),
-            _ => {}
+        if tag.kind == Kind::Alarm {
+            return self.alarm.set(None);
+        }
+        if let Some(kind) = tag.kind.cancelled() {
+            return self.cancelled(tag, kind, done.result);
         }
         if let Some(buffer) = done.buffer {
             self.buffers.taken(buffer, done.result.max(0) as u32);
@@ -177,6 +219,7 @@ impl Ring {
         };
         if !done.more {
             slot.in_kernel -= 1;
+            slot.doubts[tag.kind as usize] = 0;
         }
         match tag.kind {
             Kind::Receive => self.received(slot, tag.place, done),
@@ -189,13 +232,12 @@ impl Ring {
                 slot.clean = slot::is_clean(done.result);
                 slot.wake_writer();
             }
-            Kind::Send => {
+            _ => {
                 if let Sending::On(chunk) = std::mem::take(&mut slot.sending) {
                     slot.sending = Sending::Over(chunk, done.result);
                 }
                 slot.wake_writer();
             }
-            Kind::Alarm | Kind::Cancel | Kind::Aside => {}
         }
         if slot.is_over() {
             slots.remove(tag.place as usize);
@@ -238,7 +280,7 @@ impl Ring {
             // Nothing of the peer's: the next look at the socket itself says more.
             Errno::INTR | Errno::INVAL | Errno::OPNOTSUPP | Errno::FAULT => slot.fat = true,
             _ if sock::is_for_later(&error.into()) => slot.fat = true,
-            _ => slot.heard = Heard::Error(error.raw_os_error()),
+            _ => slot.heard = Heard::Error,
         }
     }
 
@@ -249,11 +291,7 @@ impl Ring {
             return;
         }
         if slot.receive == Receive::On {
-            self.cancel(slot, place, Kind::Receive);
-            slot.receive = Receive::Stopping;
-            slot.misses = 0;
-            // What has piled up by the time it is read again would take many buffers at once.
-            slot.fat = true;
+            self.end(slot, place, Kind::Receive);
         }
     }
 
@@ -277,10 +315,11 @@ impl Ring {
             drop(slots);
             return drop(gone);
         }
-        self.stop(slot, place);
-        for poll in slot.polls() {
-            self.cancel(slot, place, poll);
+        #[cfg(test)]
+        if planted(Bug::NeverStopped) {
+            return;
         }
+        self.end_all(slot, place);
     }
 
     fn slot<T>(&self, handle: &Handle, look: impl FnOnce(&mut Slot) -> T) -> T {
@@ -306,7 +345,8 @@ impl Ring {
             }
             match (slot.heard, slot.receive) {
                 (Heard::Fin, _) => Taken::End,
-                (Heard::Error(_), _) => Taken::Reset,
+                (Heard::Error, _) => Taken::Reset,
+                (Heard::Lost, _) => Taken::Lost,
                 (Heard::Nothing, Receive::Off) => Taken::Ask,
                 (Heard::Nothing, _) => Taken::Nothing,
             }
@@ -333,7 +373,7 @@ impl Ring {
             let send_failed = slot.sending.failed();
             #[cfg(test)]
             let send_failed = send_failed && !planted(Bug::ResetIsFin);
-            matches!(slot.heard, Heard::Error(_)) || send_failed
+            matches!(slot.heard, Heard::Error) || send_failed
         })
     }
 

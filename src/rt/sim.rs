@@ -59,10 +59,9 @@ impl Kernel {
 
     pub(super) fn enter(&mut self, wait: bool) -> Result<(), Lost> {
         match self {
-            Kernel::Host(host) => return host.enter(wait),
+            Kernel::Host(host) => host.enter(wait),
             Kernel::Simulated(queues) => queues.enter(wait),
         }
-        Ok(())
     }
 
     pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
@@ -90,6 +89,8 @@ pub(super) struct Queues {
     alarms: Vec<(Instant, u64)>,
     done: VecDeque<Completion>,
     promises: Promises,
+    /// True exactly when a completion was lost and nobody has been told.
+    lost: bool,
 }
 
 /// What operations say that have no reason to fail.
@@ -127,10 +128,11 @@ impl Queues {
             alarms: Vec::new(),
             done: VecDeque::new(),
             promises: Promises::new(count),
+            lost: false,
         }
     }
 
-    fn enter(&mut self, wait: bool) {
+    fn enter(&mut self, wait: bool) -> Result<(), Lost> {
         sim::with(sim::Sim::turn);
         while let Some(buffer) = self.buffers.came_back() {
             self.promises.comes_back(buffer);
@@ -139,13 +141,15 @@ impl Queues {
         self.promises.check(&self.armed);
         // What is ready may be seen late, unless nothing else is.
         self.notice(true);
-        while wait && self.done.is_empty() {
+        while wait && self.done.is_empty() && !self.lost {
             self.notice(false);
-            if self.done.is_empty() {
+            if self.done.is_empty() && !self.lost {
                 let alarm = self.alarms.iter().map(|(at, _)| *at).min();
                 sim::with(|sim| sim.sleep(alarm));
             }
         }
+        // Kernel: told once, by a call that has nothing to submit.
+        if std::mem::take(&mut self.lost) { Err(Lost) } else { Ok(()) }
     }
 
     /// Queues an operation. A busy turn submits before its end, and looks what came of it there.
@@ -204,6 +208,12 @@ impl Queues {
         more: bool,
     ) {
         let result = outcome.map_or_else(|error| -error.raw_os_error(), |count| count as i32);
+        // Kernel: one that would leave its receive going on ends it instead, and is not lost
+        // (`io_recv_finish`, io_uring/net.c).
+        if !more && sim::with(sim::Sim::loses) {
+            self.lost = true;
+            return;
+        }
         self.done.push_back(Completion { tag, result, buffer, more });
     }
 

@@ -158,6 +158,7 @@ impl Socket {
             Taken::Nothing => Received::Nothing,
             Taken::End => Received::End,
             Taken::Reset => Received::Reset,
+            Taken::Lost => Received::Lost,
             Taken::Ask => {
                 let received = lease::receive(self);
                 let drained =
@@ -230,5 +231,8 @@ impl Socket {
     /// Resets the connection and wakes everybody who waits on it.
     pub fn abort(&self) {
         sock::abort(self);
+        if let Registered::Ring(handle) = &*self.0 {
+            with_local(|local| local.ring().end_waits(handle));
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     record,
 };
 use crate::{
-    bridge::{Direction, Path, Side},
+    bridge::{Direction, EndReason, Path, Side},
     limits::FLUSH_MAX,
     rt::{self, Chunk, Pipe, Received, Socket},
     sock,
@@ -106,6 +106,8 @@ enum Step {
     SourceEnded,
     SourceReset,
     SinkReset,
+    /// Nobody knows what became of some bytes.
+    Lost,
     /// We ended the connection meanwhile.
     Ended,
 }
@@ -204,6 +206,10 @@ impl Flow {
                         return Box::pin(flow.pass_reset_on()).await;
                     }
                     Step::SinkReset => return flow.conn.reset_by(flow.direction.source().other()),
+                    Step::Lost => {
+                        flow.conn.decide(EndReason::InternalError);
+                        return flow.conn.abort();
+                    }
                     Step::Ended => return,
                 }
                 step = flow.next_step();
@@ -258,7 +264,7 @@ impl Flow {
                     0 => return Step::SourceEmpty,
                     dropped => dropped,
                 },
-                Received::End | Received::Reset => return Step::Ended,
+                Received::End | Received::Reset | Received::Lost => return Step::Ended,
             };
             self.vain_waits.set(0);
             self.share.charge(dropped);

@@ -30,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
 const SEEDS: u64 = 1000;
 
 /// What has to have happened, or the simulation is blind.
-const RARE: [&str; 21] = [
+const RARE: [&str; 23] = [
     "accept pauses",
     "bytes copied",
     "bytes spliced",
@@ -38,6 +38,7 @@ const RARE: [&str; 21] = [
     "client_fin",
     "client_reset",
     "completions late",
+    "completions lost",
     "connect_local",
     "connect_refused",
     "connect_timeout",
@@ -45,6 +46,7 @@ const RARE: [&str; 21] = [
     "drained",
     "half_close_timeout",
     "idle_timeout",
+    "internal_error",
     "no_backend",
     "overload",
     "pipes dry",
@@ -121,7 +123,7 @@ fn a_completion_that_reaches_a_reused_slot_is_found() {
 
 #[test]
 fn a_receive_that_is_never_armed_again_is_found() {
-    is_found(Bug::StoppedForEver, &["still there"]);
+    is_found(Bug::StoppedForEver, &["still there", "subtract"]);
 }
 
 #[test]
@@ -152,4 +154,9 @@ fn a_pipe_that_is_lent_with_bytes_in_it_is_found() {
 #[test]
 fn a_fin_while_a_send_to_that_side_is_not_over_is_found() {
     is_found(Bug::FinWhileSending, &["which did not finish"]);
+}
+
+#[test]
+fn a_lost_completion_that_nobody_looks_for_is_found() {
+    is_found(Bug::LossIgnored, &["still there", "left open", "waits for ever", "left over"]);
 }

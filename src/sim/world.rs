@@ -254,6 +254,8 @@ fn begin(
         rng: rng.fork(),
         bug,
         faults: [0, 1, 1, 3, 10][rng.usize(..5)],
+        losses: [0, 0, 0, 0, 0, 0, 3, 30][rng.clone().usize(..8)],
+        lost: 0,
         start: std::time::Instant::now(),
         clock: Duration::ZERO,
         events: Default::default(),

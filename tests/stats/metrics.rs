@@ -40,6 +40,8 @@ const SAME: [(&str, &str, f64); 61] = [
     ("shards[].ring_buffers_in_use", "ringway_shard_ring_buffers_in_use", 1.0),
     ("shards[].ring_buffers_dry_total", "ringway_shard_ring_buffers_dry_total", 1.0),
     ("shards[].ring_overflows_total", "ringway_shard_ring_overflows_total", 1.0),
+    ("shards[].ring_losses_total", "ringway_shard_ring_losses_total", 1.0),
+    ("shards[].ring_completions_lost_total", "ringway_shard_ring_completions_lost_total", 1.0),
     ("listeners[].connections_active", "ringway_listener_connections_active", 1.0),
     ("listeners[].max_connections", "ringway_listener_max_connections", 1.0),
     ("listeners[].accepted_total", "ringway_listener_accepted_total", 1.0),

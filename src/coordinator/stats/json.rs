@@ -88,6 +88,8 @@ fn shards(app: &App) -> Vec<Value> {
             "ring_buffers_in_use": meters.ring_buffers_in_use.get(),
             "ring_buffers_dry_total": meters.ring_buffers_dry.get(),
             "ring_overflows_total": meters.ring_overflows.get(),
+            "ring_losses_total": meters.ring_losses.get(),
+            "ring_completions_lost_total": meters.ring_completions_lost.get(),
         })
     };
     app.bridge.boards.shards.iter().enumerate().map(shard).collect()

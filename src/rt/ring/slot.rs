@@ -8,7 +8,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd, RawFd},
 };
 
-use rustix::event::PollFlags;
+use rustix::{event::PollFlags, io::Errno};
 
 use super::buffers::Inbox;
 use crate::{
@@ -43,24 +43,45 @@ pub(super) enum Kind {
     PollIn,
     PollOut,
     Send,
+    /// One of these four is to end.
+    CancelReceive,
+    CancelPollIn,
+    CancelPollOut,
+    CancelSend,
     /// A deadline of ours has come; of no slot.
     Alarm,
-    /// The receive of a slot is to end.
-    Cancel,
-    /// Nobody waits for it: the cancel of a poll.
-    Aside,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 9] = [
         Kind::Receive,
         Kind::PollIn,
         Kind::PollOut,
         Kind::Send,
+        Kind::CancelReceive,
+        Kind::CancelPollIn,
+        Kind::CancelPollOut,
+        Kind::CancelSend,
         Kind::Alarm,
-        Kind::Cancel,
-        Kind::Aside,
     ];
+
+    /// Those that go on in the kernel, in index order.
+    pub(super) const LASTING: [Kind; 4] = [Kind::Receive, Kind::PollIn, Kind::PollOut, Kind::Send];
+
+    /// What ends one that goes on.
+    pub(super) fn cancel(self) -> Kind {
+        match self {
+            Kind::Receive => Kind::CancelReceive,
+            Kind::PollIn => Kind::CancelPollIn,
+            Kind::PollOut => Kind::CancelPollOut,
+            _ => Kind::CancelSend,
+        }
+    }
+
+    /// What a cancel is to end.
+    pub(super) fn cancelled(self) -> Option<Kind> {
+        Kind::LASTING.into_iter().find(|lasting| lasting.cancel() == self)
+    }
 }
 
 /// Bits of a birth that fit into a tag.
@@ -75,7 +96,6 @@ pub(super) struct Tag {
 }
 
 impl Tag {
-    pub(super) const ASIDE: Tag = Tag { kind: Kind::Aside, birth: 0, place: 0 };
     pub(super) const ALARM: Tag = Tag { kind: Kind::Alarm, birth: 0, place: 0 };
 
     pub(super) fn pack(self) -> u64 {
@@ -85,7 +105,7 @@ impl Tag {
 
     /// The tag in a completion of ours.
     pub(super) fn unpack(word: u64) -> Tag {
-        let kind = Kind::ALL.get((word >> 56) as usize).copied().unwrap_or(Kind::Aside);
+        let kind = Kind::ALL.get((word >> 56) as usize).copied().unwrap_or(Kind::Alarm);
         Tag { kind, birth: (word >> 32) as u32 & BIRTH_MASK, place: word as u32 }
     }
 }
@@ -124,8 +144,10 @@ pub(super) enum Heard {
     #[default]
     Nothing,
     Fin,
-    /// An error number.
-    Error(i32),
+    /// An error.
+    Error,
+    /// A completion was lost, and with it perhaps bytes.
+    Lost,
 }
 
 /// A send through the ring.
@@ -147,6 +169,8 @@ pub(in crate::rt) enum Taken {
     },
     End,
     Reset,
+    /// Nobody knows what is missing.
+    Lost,
     /// Nothing yet; it will come.
     Nothing,
     /// No receive goes on: the socket has to be asked.
@@ -157,7 +181,8 @@ impl Sending {
     /// Whether the kernel said that nobody takes the bytes any more.
     pub(super) fn failed(&self) -> bool {
         let Sending::Over(_, result @ ..0) = self else { return false };
-        !sock::is_for_later(&io::Error::from_raw_os_error(-result))
+        -result != Errno::BADR.raw_os_error()
+            && !sock::is_for_later(&io::Error::from_raw_os_error(-result))
     }
 }
 
@@ -169,8 +194,8 @@ pub(super) struct Slot {
     /// True exactly when its last handle is gone.
     pub(super) orphan: bool,
     pub(super) receive: Receive,
-    /// Cancels of this receive that have failed.
-    pub(super) misses: u8,
+    /// By [`Kind::LASTING`]: 0, or 1 and the cancels that have failed since somebody wants it ended.
+    pub(super) doubts: [u8; 4],
     /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer or
     /// was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
     /// cheaper in buffers of our own, which are larger, and one sender cannot take those of all.
@@ -196,7 +221,7 @@ impl Slot {
             in_kernel: 0,
             orphan: false,
             receive: Receive::Off,
-            misses: 0,
+            doubts: [0; 4],
             fat: false,
             poll_in: Wait::Off,
             poll_out: Wait::Off,
@@ -223,18 +248,37 @@ impl Slot {
         self.writer.take().into_iter().for_each(Id::wake);
     }
 
-    /// Waits that go on in the kernel until somebody ends them.
-    pub(super) fn polls(&self) -> impl Iterator<Item = Kind> {
-        [(self.poll_in == Wait::On, Kind::PollIn), (self.poll_out == Wait::On, Kind::PollOut)]
-            .into_iter()
-            .filter_map(|(goes_on, kind)| goes_on.then_some(kind))
+    /// Whether this one is queued or goes on in the kernel, as far as completions have told.
+    pub(super) fn is_on(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Receive => self.receive != Receive::Off,
+            Kind::PollIn => self.poll_in == Wait::On,
+            Kind::PollOut => self.poll_out == Wait::On,
+            _ => matches!(self.sending, Sending::On(_)),
+        }
+    }
+
+    /// It will never be told what became of this one, which has ended: whoever waits looks himself.
+    pub(super) fn lost(&mut self, kind: Kind) {
+        self.in_kernel -= 1;
+        self.doubts[kind as usize] = 0;
+        match kind {
+            Kind::Receive => (self.receive, self.heard) = (Receive::Off, Heard::Lost),
+            Kind::PollIn => self.poll_in = Wait::Over,
+            Kind::PollOut => (self.poll_out, self.clean) = (Wait::Over, false),
+            _ => {
+                if let Sending::On(chunk) = std::mem::take(&mut self.sending) {
+                    self.sending = Sending::Over(chunk, -Errno::BADR.raw_os_error());
+                }
+            }
+        }
+        self.wake_reader();
+        self.wake_writer();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-
     use super::*;
 
     #[test]

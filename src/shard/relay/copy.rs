@@ -15,6 +15,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             Received::NoBuffer => return pass_on(flow),
             Received::End => return Step::SourceEnded,
             Received::Reset => return Step::SourceReset,
+            Received::Lost => return Step::Lost,
         };
         let n = chunk.len();
         flow.drained = drained;
@@ -61,6 +62,7 @@ pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
             }
             Sent::Reset => return Err(Step::SinkReset),
             Sent::Later => return Err(Step::Sending),
+            Sent::Lost => return Err(Step::Lost),
         }
     }
 }
