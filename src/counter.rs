@@ -54,6 +54,18 @@ impl Gauge {
         self.0.store(now.saturating_sub(1), Relaxed);
     }
 
+    /// So many more. Owning thread alone.
+    pub fn raise(&self, by: u32) {
+        self.0.store(self.0.load(Relaxed) + by, Relaxed);
+    }
+
+    /// So many fewer. Owning thread alone; never below zero.
+    pub fn lower(&self, by: u32) {
+        let now = self.0.load(Relaxed);
+        debug_assert!(now >= by, "a gauge went below zero");
+        self.0.store(now.saturating_sub(by), Relaxed);
+    }
+
     /// The level now.
     #[inline]
     pub fn get(&self) -> u32 {

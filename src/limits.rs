@@ -7,6 +7,7 @@
 //! | pipes of a shard, and their bytes | the direction copies, counted in `pipes_dry_total` |
 //! | pipes of a shard that may grow | the others keep their size |
 //! | buffers of a shard's ring | the socket is asked itself, counted |
+//! | bytes parked for full sinks ([`crate::rt::PARKED_BYTES_MAX`]) | they stay in the ring's buffers |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
 //! | admin connections | the next ones get a place for probes only |
@@ -20,7 +21,7 @@
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
 //! | records waiting for the access log ([`ACCESS_RECORDS_MAX`]) | the newest is dropped, counted |
-//! | early ends waiting to be judged ([`EARLY_ENDS_MAX`]) | the newest is dropped, and counts for less |
+//! | early ends to be judged ([`EARLY_ENDS_MAX`]) | the newest is dropped, and counts for less |
 //! | log lines waiting to be written | the newest is dropped, counted |
 //!
 //! The arithmetic is pure: what the host has comes in as [`Host`], which [`Host::ask`] fills.

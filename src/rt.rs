@@ -36,7 +36,10 @@ use rustix::event::EventfdFlags;
 
 pub use self::{
     driver::{Choice, Driver, Engine, choose},
-    lease::{CHUNK_BYTES, CHUNKS_MAX, Chunk, Passed, Received, Sent, drop_received, pass_on},
+    lease::{
+        CHUNK_BYTES, CHUNKS_MAX, Chunk, PARKED_BYTES_MAX, Passed, Received, Sent, drop_received,
+        pass_on,
+    },
     meter::Meters,
     pipe::{Pipe, PipeBounds, grown_pipe, take_pipe},
     socket::Socket,

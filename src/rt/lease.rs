@@ -14,6 +14,9 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 /// none is left, bytes are passed on by peeking ([`pass_on`]), which holds nothing.
 pub const CHUNKS_MAX: u32 = 256;
 
+/// Bytes of one shard that may be parked; beyond that they stay in the ring's buffers.
+pub const PARKED_BYTES_MAX: usize = 32 << 20;
+
 /// Free buffers kept warm: as many as may be on their way into the kernel at the end of a turn in
 /// which a burst of clients has come.
 const CHUNKS_KEPT: usize = 64;
@@ -43,9 +46,15 @@ enum Buffer {
     Own(Box<[u8; CHUNK_BYTES]>),
     /// A buffer that the kernel took from the ring, by number.
     Ring(u16),
+    /// A block of its own, as large as what was in it.
+    Parked(Box<Block>),
     /// Given back.
     Gone,
 }
+
+/// Bytes in memory of their own; apart, because two words in every chunk would be two in every task.
+#[derive(Debug)]
+struct Block(Box<[u8]>);
 
 /// Bytes on their way from one socket to the other, in a buffer that goes back when dropped.
 #[derive(Debug)]
@@ -73,12 +82,42 @@ impl Chunk {
         Chunk { buffer: Buffer::Ring(buffer), start: 0, end: filled }
     }
 
+    /// Somebody else has its buffer from now on.
+    pub(super) fn keep(mut self) {
+        self.buffer = Buffer::Gone;
+    }
+
+    /// Whether it has a buffer of the ring, which all sockets of the shard share.
+    pub fn is_of_ring(&self) -> bool {
+        matches!(self.buffer, Buffer::Ring(_))
+    }
+
+    /// The same bytes and those of `rest` behind them in one block, so that their buffers go back;
+    /// `None` where the shard has parked too much already, or there is nothing to gain.
+    pub(super) fn park(&self, local: &Local, rest: &[Chunk]) -> Option<Chunk> {
+        let all = || std::iter::once(self).chain(rest);
+        let len: usize = all().map(Chunk::len).sum();
+        let parked = &local.chunks.meters.parked_bytes;
+        if parked.get() as usize + len > PARKED_BYTES_MAX || !all().any(Chunk::is_of_ring) {
+            return None;
+        }
+        let mut block = Vec::with_capacity(len);
+        all().for_each(|chunk| block.extend_from_slice(chunk.bytes(local)));
+        parked.raise(len as u32);
+        Some(Chunk {
+            buffer: Buffer::Parked(Box::new(Block(block.into()))),
+            start: 0,
+            end: len as u32,
+        })
+    }
+
     /// The bytes that have not been sent.
     pub(super) fn bytes<'a>(&'a self, local: &'a Local) -> &'a [u8] {
         let (start, end) = (self.start as usize, self.end as usize);
         match &self.buffer {
             Buffer::Own(buffer) => &buffer[start..end],
             Buffer::Ring(buffer) => local.ring().buffers().bytes(*buffer, start, end),
+            Buffer::Parked(block) => &block.0[start..end],
             Buffer::Gone => &[],
         }
     }
@@ -110,6 +149,9 @@ impl Drop for Chunk {
                 }
             }
             Buffer::Ring(buffer) => local.ring().buffers().give_back(buffer),
+            Buffer::Parked(block) => {
+                local.chunks.meters.parked_bytes.lower(block.0.len() as u32);
+            }
             Buffer::Gone => {}
         });
     }

@@ -31,6 +31,8 @@ pub struct Meters {
     pub chunks_dry: Counter,
     /// Buffers of the ring with bytes in them.
     pub ring_buffers_in_use: Gauge,
+    /// Bytes that were moved out of the ring's buffers because their sink takes nothing.
+    pub parked_bytes: Gauge,
     /// Receives that ended, or did not begin, because the ring had no buffer left; the socket was
     /// asked instead.
     pub ring_buffers_dry: Counter,

@@ -353,6 +353,24 @@ impl Ring {
         })
     }
 
+    /// Puts `first` and what a receive has brought behind it into one block, and gives the buffers
+    /// back; `first` itself where that is not to be had.
+    pub(super) fn park(&self, local: &Local, handle: &Handle, first: Chunk) -> Chunk {
+        self.slot(handle, |slot| {
+            let taken = std::iter::from_fn(|| slot.inbox.pop(&self.buffers));
+            let rest: Vec<u16> = taken.collect();
+            let chunk = |buffer: &u16| Chunk::of_ring(*buffer, self.buffers.filled(*buffer));
+            let chunks: Vec<Chunk> = rest.iter().map(chunk).collect();
+            let Some(parked) = first.park(local, &chunks) else {
+                // They are the inbox's again, and not given back.
+                chunks.into_iter().for_each(Chunk::keep);
+                rest.into_iter().for_each(|buffer| slot.inbox.push(&self.buffers, buffer));
+                return first;
+            };
+            parked
+        })
+    }
+
     /// The socket was asked itself, and had no more or may have.
     pub(super) fn asked(&self, handle: &Handle, drained: bool) {
         self.slot(handle, |slot| slot.fat &= !drained);

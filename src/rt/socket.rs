@@ -178,6 +178,14 @@ impl Socket {
         }
     }
 
+    /// Moves `chunk`, and what a receive has brought behind it, out of buffers that others need, for
+    /// a sink that takes nothing. Waits for the end of the receive, after [`Socket::stop_recv`].
+    pub async fn park(&self, chunk: Chunk) -> Chunk {
+        let Registered::Ring(handle) = &*self.0 else { return chunk };
+        poll_fn(|cx| with_local(|local| local.ring().poll_stopped(handle, cx))).await;
+        with_local(|local| local.ring().park(local, handle, chunk))
+    }
+
     /// Sends from the front of `chunk` what the socket takes now. Never waits.
     ///
     /// One send at a time: after [`Sent::Later`] the next one comes after [`Socket::sent`].

@@ -189,6 +189,9 @@ impl Flow {
                     }
                     Step::SinkFull => {
                         flow.block();
+                        if matches!(&flow.held, Held::Chunk(chunk) if chunk.is_of_ring()) {
+                            Box::pin(flow.park()).await;
+                        }
                         match flow.vain_waits.get() {
                             0 => flow.ends.sink.writable().await,
                             _ => Box::pin(flow.ends.sink.writable_at_last()).await,
@@ -221,6 +224,13 @@ impl Flow {
     fn block(&self) {
         self.conn.set_blocked(self.direction, true);
         self.ends.source.stop_recv();
+    }
+
+    /// A sink may stay full for long: what is held does not stay in buffers that everybody needs.
+    async fn park(&mut self) {
+        if let Held::Chunk(chunk) = std::mem::take(&mut self.held) {
+            self.held = Held::Chunk(self.ends.source.park(chunk).await);
+        }
     }
 
     /// After a wait: counts it as vain until a byte moves. A kernel that says ready again and again

@@ -18,6 +18,7 @@ impl Sim {
         assert_eq!(meters.chunks_in_use.get(), 0, "buffers are in use");
         assert_eq!(meters.pipes_in_use.get(), 0, "pipes are in use");
         assert_eq!(meters.ring_buffers_in_use.get(), 0, "buffers of the ring are in use");
+        assert_eq!(meters.parked_bytes.get(), 0, "bytes are parked");
         assert_eq!(bridge.gates.runtime.taken(), 0, "places of the process are taken");
         assert_eq!(bridge.gates.listeners[0].taken(), 0, "places of the listener are taken");
         let in_flight: u32 = (0..bridge.plan.slots).map(|s| bridge.boards.in_flight.sum(s)).sum();

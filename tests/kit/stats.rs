@@ -32,9 +32,9 @@ impl Stats {
         self.0["shards"].as_array().unwrap().iter().map(|shard| number(shard, key)).sum()
     }
 
-    /// Buffers and pipes with bytes in them.
+    /// Buffers and pipes with bytes in them, and bytes that were moved out of such.
     pub fn held(&self) -> u64 {
-        ["buffers_in_use", "ring_buffers_in_use", "pipes_in_use"]
+        ["buffers_in_use", "ring_buffers_in_use", "pipes_in_use", "parked_bytes"]
             .map(|key| self.shards(key))
             .iter()
             .sum()

@@ -8,7 +8,7 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 61] = [
+const SAME: [(&str, &str, f64); 64] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
@@ -40,6 +40,7 @@ const SAME: [(&str, &str, f64); 61] = [
     ("shards[].ring_buffers_in_use", "ringway_shard_ring_buffers_in_use", 1.0),
     ("shards[].ring_buffers_dry_total", "ringway_shard_ring_buffers_dry_total", 1.0),
     ("shards[].ring_overflows_total", "ringway_shard_ring_overflows_total", 1.0),
+    ("shards[].parked_bytes", "ringway_shard_parked_bytes", 1.0),
     ("shards[].ring_losses_total", "ringway_shard_ring_losses_total", 1.0),
     ("shards[].ring_completions_lost_total", "ringway_shard_ring_completions_lost_total", 1.0),
     ("listeners[].connections_active", "ringway_listener_connections_active", 1.0),

@@ -14,7 +14,7 @@ use crate::{
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 21] = [
+const SHARD_METRICS: [ShardMetric; 22] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
@@ -47,6 +47,9 @@ const SHARD_METRICS: [ShardMetric; 21] = [
     }),
     ("shard_ring_overflows", "Times completions waited for room in their queue", true, |s| {
         s.meters.ring_overflows.get() as f64
+    }),
+    ("shard_parked_bytes", "Bytes moved out of the ring's buffers for a full sink", false, |s| {
+        f64::from(s.meters.parked_bytes.get())
     }),
     ("shard_ring_losses", "Times the kernel had no memory to keep completions", true, |s| {
         s.meters.ring_losses.get() as f64

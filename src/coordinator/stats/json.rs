@@ -87,6 +87,7 @@ fn shards(app: &App) -> Vec<Value> {
             "buffers_dry_total": meters.chunks_dry.get(),
             "ring_buffers_in_use": meters.ring_buffers_in_use.get(),
             "ring_buffers_dry_total": meters.ring_buffers_dry.get(),
+            "parked_bytes": meters.parked_bytes.get(),
             "ring_overflows_total": meters.ring_overflows.get(),
             "ring_losses_total": meters.ring_losses.get(),
             "ring_completions_lost_total": meters.ring_completions_lost.get(),

@@ -45,6 +45,17 @@ impl Ring {
         })
     }
 
+    /// Waits until a receive that was stopped has ended: nothing comes behind what it has brought.
+    pub(in crate::rt) fn poll_stopped(&self, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
+        self.slot(handle, |slot| match slot.receive {
+            Receive::Off => Poll::Ready(()),
+            _ => {
+                slot.reader = Some(Id::of(cx));
+                Poll::Pending
+            }
+        })
+    }
+
     fn poll_readable(&self, slot: &mut Slot, handle: &Handle, cx: &Context<'_>) -> Poll<()> {
         match slot.poll_in {
             Wait::Over => {
