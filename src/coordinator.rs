@@ -18,8 +18,10 @@ mod page;
 mod pools;
 mod pressure;
 mod probe;
+mod ready;
 mod report;
 mod seconds;
+mod shown;
 mod signals;
 mod stats;
 
@@ -90,6 +92,8 @@ struct App {
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
     seconds: seconds::Seconds,
+    /// Who is connected to the admin endpoint.
+    admin: admin::Clients,
     check_places: Arc<Semaphore>,
     /// Marked as changed after each change by an operator: sleeping checks look up.
     orders: watch::Sender<()>,
@@ -150,6 +154,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             events: setup.events,
             pools: Mutex::new(setup.pools),
             seconds: seconds::Seconds::new(),
+            admin: admin::Clients::default(),
             check_places: check::places(),
             orders: watch::Sender::new(()),
             config: setup.config,
@@ -165,6 +170,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::spawn(pools::run(Arc::clone(&app)));
         tokio::spawn(pressure::run(Arc::clone(&app)));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
+        tokio::spawn(admin::refused::run(Arc::clone(&app)));
         tokio::spawn(report::run(Arc::clone(&app)));
         tokio::spawn(seconds::run(Arc::clone(&app)));
         check::start(&app);

@@ -9,8 +9,10 @@
 //! | buffers of a shard's ring | the socket is asked itself, counted |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
-//! | admin connections | the next ones get a place for probes only |
-//! | admin connections for probes | the next one waits in the listen queue, a moment |
+//! | admin connections | the oldest silent one of the address that holds most goes, counted; where none is silent, the next ones get a place for probes only |
+//! | admin connections for probes | the oldest silent one of the address that holds most goes, counted |
+//! | words of a peer of the admin endpoint ([`PEER_WORD_MAX`]) | the rest is left out of logs and answers |
+//! | lines of refused changes ([`REFUSED_LINES_MAX`]) | the others are logged as one sum, counted |
 //! | pages of the admin endpoint in memory | the next one waits, then is told so |
 //! | health checks at once | the next one waits |
 //! | questions to name servers at once | the next one waits |
@@ -47,11 +49,17 @@ pub const ADMIN_CONNS_MAX: usize = 64;
 
 /// Further ones, which may ask for `/health` and `/ready` only: whoever is asked whether we live
 /// answers, however many others ask or do not read their answers.
-pub const PROBE_CONNS_MAX: usize = 8;
+pub const PROBE_CONNS_MAX: usize = 16;
 
 /// Pages of the admin endpoint in memory at once, those that are not read included: 46 MB with a
 /// thousand backends, whose `/metrics` has 5.7 MB.
 pub const ADMIN_PAGES_MAX: usize = 8;
+
+/// Bytes of a word of a peer (a path, a method, a header's value) that are logged or said back.
+pub const PEER_WORD_MAX: usize = 128;
+
+/// Lines in 10 s for changes that were refused: at most 500 bytes each, 5 kB.
+pub const REFUSED_LINES_MAX: u32 = 10;
 
 /// Health checks that run at once.
 pub const CHECKS_AT_ONCE_MAX: usize = 64;

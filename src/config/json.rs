@@ -41,7 +41,7 @@ fn access_log(access: &AccessLog) -> Value {
 }
 
 fn admin(admin: &Admin) -> Value {
-    let mut value = json!({ "listen": admin.listen.to_string() });
+    let mut value = json!({ "listen": admin.listen.to_string(), "ready": admin.ready.word() });
     if let Some(token) = &admin.token {
         value["token_file"] = json!(token.file);
     }

@@ -163,7 +163,19 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, dropped as f64)?;
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
+    admin(app, e)?;
     access_log(app, e)
+}
+
+fn admin(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let taken = app.admin.places.taken();
+    Family::gauge(e, "admin_connections", "Connections to the admin endpoint")?
+        .put(&none, taken.connections as f64)?;
+    let help = "Silent connections to the admin endpoint that had to make room";
+    Family::counter(e, "admin_evicted", help)?.put(&none, taken.evicted as f64)?;
+    Family::counter(e, "admin_changes_refused", "Changes that were refused")?
+        .put(&none, app.admin.refused.total() as f64)
 }
 
 fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -17,7 +17,7 @@ use crate::{
     config::Word,
     coordinator::gather::Gathered,
     hist::{History, Percentiles},
-    limits::ACCESS_RECORDS_MAX,
+    limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, PROBE_CONNS_MAX},
 };
 
 /// The whole of `/stats`, as JSON.
@@ -46,8 +46,19 @@ fn head(app: &App) -> Value {
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
         "access_log": access_log(app),
+        "admin": admin(app),
         "shards": shards(app),
         "shard_spread": shard_spread(app),
+    })
+}
+
+fn admin(app: &App) -> Value {
+    let taken = app.admin.places.taken();
+    json!({
+        "connections": taken.connections,
+        "connections_max": ADMIN_CONNS_MAX + PROBE_CONNS_MAX,
+        "evicted_total": taken.evicted,
+        "changes_refused_total": app.admin.refused.total(),
     })
 }
 
