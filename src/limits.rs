@@ -9,9 +9,9 @@
 //! | buffers of a shard's ring | the socket is asked itself, counted |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
-//! | admin connections | the oldest silent one of the address that holds most goes, counted; where none is silent, the next ones get a place for probes only |
-//! | admin connections for probes | the oldest silent one of the address that holds most goes, counted |
-//! | words of a peer of the admin endpoint ([`PEER_WORD_MAX`]) | the rest is left out of logs and answers |
+//! | admin connections | the oldest silent one makes room, counted; none: a place for probes |
+//! | admin connections for probes | the oldest silent one makes room, counted |
+//! | words of a peer ([`PEER_WORD_MAX`]) | the rest is left out of logs and answers |
 //! | lines of refused changes ([`REFUSED_LINES_MAX`]) | the others are logged as one sum, counted |
 //! | pages of the admin endpoint in memory | the next one waits, then is told so |
 //! | health checks at once | the next one waits |
