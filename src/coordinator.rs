@@ -32,10 +32,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 
 pub use self::admin::bind as bind_admin;
 pub use self::events::Events;
@@ -94,7 +91,7 @@ struct App {
     seconds: seconds::Seconds,
     /// Who is connected to the admin endpoint.
     admin: admin::Clients,
-    check_places: Arc<Semaphore>,
+    check_places: check::Places,
     /// Marked as changed after each change by an operator: sleeping checks look up.
     orders: watch::Sender<()>,
 }
@@ -155,7 +152,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             pools: Mutex::new(setup.pools),
             seconds: seconds::Seconds::new(),
             admin: admin::Clients::default(),
-            check_places: check::places(),
+            check_places: check::Places::new(setup.config.pools.len()),
             orders: watch::Sender::new(()),
             config: setup.config,
             bridge: setup.bridge,

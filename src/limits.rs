@@ -14,7 +14,8 @@
 //! | words of a peer ([`PEER_WORD_MAX`]) | the rest is left out of logs and answers |
 //! | lines of refused changes ([`REFUSED_LINES_MAX`]) | the others are logged as one sum, counted |
 //! | pages of the admin endpoint in memory | the next one waits, then is told so |
-//! | health checks at once | the next one waits |
+//! | health checks at once | the next one waits, its pool's turn comes in fairness |
+//! | health checks of silent servers at once ([`SILENT_CHECKS_MAX`]) | the next one waits |
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
@@ -63,6 +64,10 @@ pub const REFUSED_LINES_MAX: u32 = 10;
 
 /// Health checks that run at once.
 pub const CHECKS_AT_ONCE_MAX: usize = 64;
+
+/// Of them, checks of servers that were silent when they were last asked: each keeps its place for
+/// the whole timeout. With timeouts of 1 s 600 silent servers are asked in turns of 19 s.
+pub const SILENT_CHECKS_MAX: usize = CHECKS_AT_ONCE_MAX / 2;
 
 /// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice,
 /// 1.6 MiB.

@@ -163,6 +163,10 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, dropped as f64)?;
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
+    let (running, waiting) = app.check_places.counts();
+    Family::gauge(e, "checks_running", "Health checks that run now")?.put(&none, running as f64)?;
+    Family::gauge(e, "checks_waiting", "Health checks that wait for their turn")?
+        .put(&none, waiting as f64)?;
     admin(app, e)?;
     access_log(app, e)
 }

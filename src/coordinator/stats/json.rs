@@ -17,7 +17,7 @@ use crate::{
     config::Word,
     coordinator::gather::Gathered,
     hist::{History, Percentiles},
-    limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, PROBE_CONNS_MAX},
+    limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
 /// The whole of `/stats`, as JSON.
@@ -47,6 +47,7 @@ fn head(app: &App) -> Value {
         "log_lines_lost_total": app.lost_lines.count(),
         "access_log": access_log(app),
         "admin": admin(app),
+        "checks": checks(app),
         "shards": shards(app),
         "shard_spread": shard_spread(app),
     })
@@ -60,6 +61,11 @@ fn admin(app: &App) -> Value {
         "evicted_total": taken.evicted,
         "changes_refused_total": app.admin.refused.total(),
     })
+}
+
+fn checks(app: &App) -> Value {
+    let (running, waiting) = app.check_places.counts();
+    json!({ "running": running, "running_max": CHECKS_AT_ONCE_MAX, "waiting": waiting })
 }
 
 fn access_log(app: &App) -> Value {
