@@ -30,7 +30,7 @@ mod value;
 mod words;
 
 pub use access::Access;
-pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
+pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses, TcpProbe};
 pub use pool::{Backend, Balance, Counted, OnUnhealthy, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
 pub use target::Target;

@@ -130,7 +130,7 @@ fn what_is_not_written_has_its_documented_default() {
             "on_unhealthy": "leave", "send_proxy": "off",
             "health_check": {
                 "kind": "tcp", "interval": "5s", "timeout": "1s", "healthy_after": 2,
-                "unhealthy_after": 3,
+                "unhealthy_after": 3, "send": "", "expect": "",
             },
             "outlier": {
                 "count": ["dial"], "min_clients": 3, "consecutive_failures": 5, "ejection": "30s",

@@ -13,7 +13,7 @@ pub use self::places::Places;
 use self::turns::Whose;
 use super::{
     App,
-    probe::{Failed, probe},
+    probe::{self, Failed, probe},
 };
 use crate::{
     config::{HealthCheck, SendProxy},
@@ -71,6 +71,8 @@ async fn watch(app: &App, target: &Target) {
     let (mut first, mut disabled) = (true, false);
     let mut whose = Whose { pool: target.pool_index, silent: false };
     let mut next = Instant::now();
+    let place = probe::place(target.address, check);
+    let on_traffic_port = place == target.address;
     let mut orders = app.orders.subscribe();
     loop {
         // An order may be for this one: once it is enabled again, one check at once tells what
@@ -94,7 +96,7 @@ async fn watch(app: &App, target: &Target) {
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
         let Some(_place) = app.check_places.one(whose).await else { return };
         let began = Instant::now();
-        let outcome = probe(target.address, check, target.send_proxy).await;
+        let outcome = probe(place, check, target.send_proxy).await;
         whose.silent = began.elapsed() >= check.timeout;
         let result = match outcome {
             Ok(()) => Ok(()),
@@ -105,7 +107,7 @@ async fn watch(app: &App, target: &Target) {
             }
         };
         let turned = series.result(result.is_ok());
-        app.pools().checked(*slot, *id, &result, turned);
+        app.pools().checked((*slot, *id), &result, on_traffic_port, turned);
     }
 }
 

@@ -93,19 +93,19 @@ impl Pools {
         }
     }
 
-    /// The backend `id` in `slot` was checked on the traffic's own port; `turned` is what its
-    /// checks say of it from now on, where that has changed.
+    /// The backend `id` in `slot` was checked, on the traffic's own port or on another one;
+    /// `turned` is what its checks say of it from now on, where that has changed.
     pub fn checked(
         &mut self,
-        slot: usize,
-        id: u64,
+        (slot, id): (usize, u64),
         result: &Result<(), CheckFailure>,
+        on_traffic_port: bool,
         turned: Option<Health>,
     ) {
         let pool = self.0.iter_mut().find(|pool| pool.slots.contains(&slot));
         let Some(pool) = pool else { return };
         let Some(backend) = pool.at(slot).filter(|backend| backend.id == id) else { return };
-        let unconnectable = matches!(result, Err(CheckFailure::Connect(_)));
+        let unconnectable = on_traffic_port && matches!(result, Err(CheckFailure::Connect(_)));
         let before = std::mem::replace(&mut backend.unconnectable, unconnectable);
         if let Some(health) = turned {
             let reason = result.as_ref().err().map_or("its checks pass", CheckFailure::text);
