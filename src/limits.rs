@@ -100,7 +100,7 @@ pub const QUESTIONS_AT_ONCE_MAX: usize = 32;
 pub const SLOTS_PER_NAME: usize = ENDPOINTS_MAX + ENDPOINTS_MAX / 2;
 
 /// Addresses of one name that are used; of a longer answer the first ones.
-pub const ENDPOINTS_MAX: usize = 64;
+pub const ENDPOINTS_MAX: usize = 256;
 
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;

@@ -227,6 +227,10 @@ fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
         "state": state,
         "error": error,
         "backends": behind(pool, name),
+        "dropped": name.cut.dropped,
+        "unreachable": name.cut.unreachable,
+        "waiting": name.no_room,
+        "cut_total": name.cut_total,
     })
 }
 
