@@ -30,7 +30,7 @@ mod value;
 mod words;
 
 pub use access::Access;
-pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses};
+pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses, TcpProbe};
 pub use pool::{Backend, Balance, Counted, OnUnhealthy, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
 pub use target::Target;
@@ -189,11 +189,23 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Needed for every change, and for most requests from other hosts.
     pub token: Option<Token>,
+    /// What `/ready` asks of the listeners.
+    pub ready: Ready,
+}
+
+/// How many listeners have to be able to serve, for the instance to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// One of them.
+    Any,
+    /// Every one.
+    All,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)), token: None }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
+        Admin { listen, token: None, ready: Ready::Any }
     }
 }
 

@@ -18,8 +18,10 @@ mod page;
 mod pools;
 mod pressure;
 mod probe;
+mod ready;
 mod report;
 mod seconds;
+mod shown;
 mod signals;
 mod stats;
 
@@ -30,10 +32,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 
 pub use self::admin::bind as bind_admin;
 pub use self::events::Events;
@@ -90,7 +89,9 @@ struct App {
     gathered: Mutex<gather::Gathered>,
     pools: Mutex<Pools>,
     seconds: seconds::Seconds,
-    check_places: Arc<Semaphore>,
+    /// Who is connected to the admin endpoint.
+    admin: admin::Clients,
+    check_places: check::Places,
     /// Marked as changed after each change by an operator: sleeping checks look up.
     orders: watch::Sender<()>,
 }
@@ -150,7 +151,8 @@ pub fn run(setup: Setup) -> Result<(), String> {
             events: setup.events,
             pools: Mutex::new(setup.pools),
             seconds: seconds::Seconds::new(),
-            check_places: check::places(),
+            admin: admin::Clients::default(),
+            check_places: check::Places::new(setup.config.pools.len()),
             orders: watch::Sender::new(()),
             config: setup.config,
             bridge: setup.bridge,
@@ -165,6 +167,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::spawn(pools::run(Arc::clone(&app)));
         tokio::spawn(pressure::run(Arc::clone(&app)));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
+        tokio::spawn(admin::refused::run(Arc::clone(&app)));
         tokio::spawn(report::run(Arc::clone(&app)));
         tokio::spawn(seconds::run(Arc::clone(&app)));
         check::start(&app);

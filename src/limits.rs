@@ -10,10 +10,13 @@
 //! | bytes parked for full sinks ([`crate::rt::PARKED_BYTES_MAX`]) | they stay in the ring's buffers |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
-//! | admin connections | the next ones get a place for probes only |
-//! | admin connections for probes | the next one waits in the listen queue, a moment |
+//! | admin connections | the oldest silent one makes room, counted; none: a place for probes |
+//! | admin connections for probes | the oldest silent one makes room, counted |
+//! | words of a peer ([`PEER_WORD_MAX`]) | the rest is left out of logs and answers |
+//! | lines of refused changes ([`REFUSED_LINES_MAX`]) | the others are logged as one sum, counted |
 //! | pages of the admin endpoint in memory | the next one waits, then is told so |
-//! | health checks at once | the next one waits |
+//! | health checks at once | the next one waits, its pool's turn comes in fairness |
+//! | health checks of silent servers at once ([`SILENT_CHECKS_MAX`]) | the next one waits |
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
@@ -48,14 +51,24 @@ pub const ADMIN_CONNS_MAX: usize = 64;
 
 /// Further ones, which may ask for `/health` and `/ready` only: whoever is asked whether we live
 /// answers, however many others ask or do not read their answers.
-pub const PROBE_CONNS_MAX: usize = 8;
+pub const PROBE_CONNS_MAX: usize = 16;
 
 /// Pages of the admin endpoint in memory at once, those that are not read included: 46 MB with a
 /// thousand backends, whose `/metrics` has 5.7 MB.
 pub const ADMIN_PAGES_MAX: usize = 8;
 
+/// Bytes of a word of a peer (a path, a method, a header's value) that are logged or said back.
+pub const PEER_WORD_MAX: usize = 128;
+
+/// Lines in 10 s for changes that were refused: at most 500 bytes each, 5 kB.
+pub const REFUSED_LINES_MAX: u32 = 10;
+
 /// Health checks that run at once.
 pub const CHECKS_AT_ONCE_MAX: usize = 64;
+
+/// Of them, checks of servers that were silent when they were last asked: each keeps its place for
+/// the whole timeout. With timeouts of 1 s 600 silent servers are asked in turns of 19 s.
+pub const SILENT_CHECKS_MAX: usize = CHECKS_AT_ONCE_MAX / 2;
 
 /// Log lines that may wait for a slow reader of stderr: at most 200 bytes each in practice,
 /// 1.6 MiB.
@@ -88,7 +101,7 @@ pub const QUESTIONS_AT_ONCE_MAX: usize = 32;
 pub const SLOTS_PER_NAME: usize = ENDPOINTS_MAX + ENDPOINTS_MAX / 2;
 
 /// Addresses of one name that are used; of a longer answer the first ones.
-pub const ENDPOINTS_MAX: usize = 64;
+pub const ENDPOINTS_MAX: usize = 256;
 
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;

@@ -115,7 +115,7 @@ fn what_is_not_written_has_its_documented_default() {
             "drain_timeout": "30s", "max_connections": "auto", "pipes_per_shard": "auto",
             "pipe_size": "256KiB", "unsent_max": "128KiB",
         },
-        "admin": { "listen": "127.0.0.1:9900" },
+        "admin": { "listen": "127.0.0.1:9900", "ready": "any" },
         "dns": { "servers": [] },
         "log": { "level": "info", "format": "text", "report": "10s", "access": "off" },
         "listener": [{
@@ -130,7 +130,7 @@ fn what_is_not_written_has_its_documented_default() {
             "on_unhealthy": "leave", "send_proxy": "off",
             "health_check": {
                 "kind": "tcp", "interval": "5s", "timeout": "1s", "healthy_after": 2,
-                "unhealthy_after": 3,
+                "unhealthy_after": 3, "send": "", "expect": "",
             },
             "outlier": {
                 "count": ["dial"], "min_clients": 3, "consecutive_failures": 5, "ejection": "30s",

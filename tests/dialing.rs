@@ -20,6 +20,8 @@ mod opinions;
 mod outlier;
 #[path = "dialing/panic.rs"]
 mod panic;
+#[path = "dialing/tcp_checks.rs"]
+mod tcp_checks;
 
 use std::{io::Read, net::TcpStream};
 

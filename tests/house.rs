@@ -12,15 +12,19 @@ const FILE_LINES_MAX: usize = 400;
 const LINE_WIDTH_MAX: usize = 100;
 
 /// Rooms that know no runtime, socket, file, clock or source of chance.
-const PURE: [&str; 29] = [
+const PURE: [&str; 33] = [
     "src/access_log/line.rs",
     "src/config/access.rs",
     "src/coordinator/access.rs",
+    "src/coordinator/admin/admission.rs",
+    "src/coordinator/admin/framing.rs",
+    "src/coordinator/check/turns.rs",
     "src/coordinator/metrics/accept.rs",
     "src/coordinator/metrics/native.rs",
     "src/coordinator/names/answer.rs",
     "src/coordinator/names/watched.rs",
     "src/coordinator/seconds/ring.rs",
+    "src/coordinator/shown.rs",
     "src/health.rs",
     "src/health/outlier.rs",
     "src/health/standing.rs",

@@ -10,6 +10,8 @@ mod access_log;
 mod admin;
 #[path = "life/admin_bounds.rs"]
 mod admin_bounds;
+#[path = "life/admin_hostile.rs"]
+mod admin_hostile;
 #[path = "life/drain.rs"]
 mod drain;
 #[path = "life/events.rs"]
@@ -22,6 +24,8 @@ mod limits;
 mod operator;
 #[path = "life/page.rs"]
 mod page;
+#[path = "life/ready.rs"]
+mod ready;
 #[path = "life/spread.rs"]
 mod spread;
 #[path = "life/start.rs"]

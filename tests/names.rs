@@ -7,6 +7,7 @@ mod pool;
 mod server;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use std::{
 use kit::{Seed, wait_until};
 use ringway::{
     config::Target,
-    coordinator::names::{Answer, Endpoint, Names, Told, Why},
+    coordinator::names::{Answer, Cut, Endpoint, Look, Names, Why},
     limits::ENDPOINTS_MAX,
 };
 use server::{A, AAAA, Data, NameServer, Question, Reply, SRV};
@@ -48,8 +49,20 @@ fn named() -> Target {
 
 /// Asks once.
 fn look_up(server: &NameServer, target: &Target) -> Result<Answer, Why> {
+    look_up_at(&[server], target, |_| true)
+}
+
+/// The same at several servers, on a host that has a way where `has_way` says so.
+fn look_up_at(
+    servers: &[&NameServer],
+    target: &Target,
+    has_way: fn(SocketAddr) -> bool,
+) -> Result<Answer, Why> {
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { Names::new(&[server.address], TRY).unwrap().look_up(target).await })
+    runtime.block_on(async {
+        Names::new(&addresses, TRY).unwrap().judged_by(has_way).look_up(target).await
+    })
 }
 
 fn shown(endpoints: &[Endpoint]) -> Vec<String> {
@@ -102,9 +115,14 @@ fn a_name_is_asked_for_as_it_is_written() {
 /// 1. A name has more addresses than fit. 2. The first ones are kept, and the others counted.
 #[test]
 fn too_many_addresses_are_dropped_and_counted() {
-    let server = NameServer::new(only_v4((0..70).map(|last| v4(60, last)).collect()));
+    let more = ENDPOINTS_MAX + 6;
+    let record = |i: usize| (60, Data::V4([10, 0, (i / 100) as u8, (i % 100) as u8].into()));
+    let server = NameServer::new(move |question: &Question| match question.kind {
+        A => Reply::Truncated((0..more).rev().map(record).collect()),
+        _ => Reply::Records(Vec::new()),
+    });
     let answer = look_up(&server, &named()).unwrap();
-    assert_eq!((answer.endpoints.len(), answer.dropped), (ENDPOINTS_MAX, 70 - ENDPOINTS_MAX));
+    assert_eq!((answer.endpoints.len(), answer.cut.dropped), (ENDPOINTS_MAX, 6));
     assert_eq!(shown(&answer.endpoints)[63], "0 10.0.0.63:5432 1");
 }
 
@@ -176,10 +194,10 @@ fn a_watched_name_is_told_when_it_changes_and_only_then() {
     let (names, tell) = (Names::new(&[server.address], TRY), Arc::clone(&told));
     let names = names.unwrap();
     runtime.spawn(async move {
-        let tell = |endpoints: &[Endpoint], _: Option<&Why>, _: Option<&Told>| {
+        let tell = |look: Look<'_>| {
             let mut told = tell.lock().unwrap();
-            if told.last() != Some(&shown(endpoints)) {
-                told.push(shown(endpoints));
+            if told.last() != Some(&shown(look.endpoints)) {
+                told.push(shown(look.endpoints));
             }
         };
         names.watch(&named(), tell).await;
@@ -233,4 +251,46 @@ fn a_thousand_broken_answers_are_no_answer() {
     assert!(server.asked() >= 1000, "{}", server.asked());
     server.now(only_v4(vec![v4(1, 1)]));
     assert_eq!(look_up(&server, &named()).unwrap().endpoints.len(), 1);
+}
+
+/// 1. The first of two servers knows the name, the second says that there is no such name, in each
+///    order. 2. The first one's answer counts, and the second one is not asked. 3. The first one is
+///    silent, or cannot tell: the second one is asked.
+#[test]
+fn name_servers_keep_their_order_one_at_a_time() {
+    let known = || only_v4(vec![v4(60, 1)]);
+    for _ in 0..20 {
+        let (first, second) = (NameServer::new(known()), NameServer::new(|_| Reply::Code(3)));
+        let answer = look_up_at(&[&first, &second], &named(), |_| true).unwrap();
+        assert_eq!(shown(&answer.endpoints), ["0 10.0.0.1:5432 1"]);
+        assert_eq!(second.asked(), 0);
+        let asked = first.asked();
+        assert_eq!(look_up_at(&[&second, &first], &named(), |_| true), Err(Why::NoSuchName));
+        assert_eq!(first.asked(), asked);
+    }
+    let second = NameServer::new(known());
+    for reply in [Reply::Silence, Reply::Code(2), Reply::Code(4), Reply::Code(5)] {
+        let script = reply.clone();
+        let first = NameServer::new(move |_: &Question| script.clone());
+        let answer = look_up_at(&[&first, &second], &named(), |_| true);
+        let answer = answer.unwrap_or_else(|why| panic!("{reply:?}: {why}"));
+        assert_eq!(shown(&answer.endpoints), ["0 10.0.0.1:5432 1"], "{reply:?}");
+    }
+}
+
+/// 1. A name has addresses of both families, and this host has no IPv6. 2. Those are left out and
+///    counted. 3. A name that has nothing else keeps them.
+#[test]
+fn addresses_that_this_host_cannot_reach_are_left_out() {
+    let server = NameServer::new(|question: &Question| match question.kind {
+        A if question.name == "db.internal" => Reply::Records(vec![v4(60, 1)]),
+        AAAA => Reply::Records(vec![v6(60, 1), v6(60, 2)]),
+        _ => Reply::Records(Vec::new()),
+    });
+    let answer = look_up_at(&[&server], &named(), |address| address.is_ipv4()).unwrap();
+    assert_eq!(shown(&answer.endpoints), ["0 10.0.0.1:5432 1"]);
+    assert_eq!(answer.cut, Cut { dropped: 0, unreachable: 2 });
+    let other = Target::Name { host: "v6.internal".into(), port: 80 };
+    let answer = look_up_at(&[&server], &other, |address| address.is_ipv4()).unwrap();
+    assert_eq!((answer.endpoints.len(), answer.cut), (2, Cut::default()));
 }

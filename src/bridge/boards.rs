@@ -1,9 +1,12 @@
 //! What a shard writes and everybody reads: counters, in-flight counts, histograms in exchange.
 
-use std::sync::atomic::{
-    AtomicU8, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
-    fence,
+use std::{
+    ops::Index,
+    sync::atomic::{
+        AtomicU8, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release, SeqCst},
+        fence,
+    },
 };
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
@@ -71,6 +74,28 @@ pub struct EarlyEnd {
     pub slot: u32,
     /// The key of its client's network ([`crate::maglev::network_key`]).
     pub client: u64,
+}
+
+/// One shard's counters of every backend, by slot. The shard is the only writer of all of them, so
+/// only the ends of the row are kept from others' cache lines.
+#[derive(Debug)]
+pub struct BackendBoards(Vec<CachePadded<[BackendBoard; BackendBoards::LANE]>>);
+
+impl BackendBoards {
+    /// Boards that share padded lines (128 bytes), with little of them left over.
+    const LANE: usize = 16;
+
+    fn new(slots: usize) -> Self {
+        BackendBoards((0..slots.div_ceil(Self::LANE)).map(|_| CachePadded::default()).collect())
+    }
+}
+
+impl Index<usize> for BackendBoards {
+    type Output = BackendBoard;
+
+    fn index(&self, slot: usize) -> &BackendBoard {
+        &self.0[slot / Self::LANE][slot % Self::LANE]
+    }
 }
 
 /// One shard's counters of one pool.
@@ -193,7 +218,7 @@ pub struct ShardBoard {
     /// In the order of the plan.
     pub pools: Vec<CachePadded<PoolBoard>>,
     /// By slot.
-    pub backends: Vec<CachePadded<BackendBoard>>,
+    pub backends: BackendBoards,
     /// How good its picks were.
     pub pick_error: PickError,
     /// What its runtime counts: turns, pipes, buffers.
@@ -224,7 +249,7 @@ impl ShardBoard {
             state: AtomicU8::new(ShardState::Starting as u8),
             listeners: plan.listeners.iter().map(|_| CachePadded::default()).collect(),
             pools: plan.pools.iter().map(|_| CachePadded::default()).collect(),
-            backends: (0..plan.slots).map(|_| CachePadded::default()).collect(),
+            backends: BackendBoards::new(plan.slots),
             pick_error: PickError::default(),
             // One per shard for the life of the process: the runtime under it outlives any plan.
             meters: Box::leak(Box::default()),

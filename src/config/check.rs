@@ -129,7 +129,8 @@ fn admin(mut table: Table<'_>, folder: &Path, addresses: &mut Taken<SocketAddr>)
         }
         Some(listen)
     });
-    Admin { listen, token: token_file.and_then(|entry| token(&entry, folder)) }
+    let ready = table.or("ready", default.ready, word);
+    Admin { listen, token: token_file.and_then(|entry| token(&entry, folder)), ready }
 }
 
 fn dns(mut table: Table<'_>) -> Dns {

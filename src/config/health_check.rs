@@ -7,6 +7,8 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 pub struct HealthCheck {
     /// What it is asked.
     pub probe: Probe,
+    /// `None`: the traffic's.
+    pub port: Option<u16>,
     /// Positive.
     pub interval: Duration,
     /// Positive ("0s" in the file: as long as the interval).
@@ -20,7 +22,8 @@ pub struct HealthCheck {
 impl Default for HealthCheck {
     fn default() -> HealthCheck {
         HealthCheck {
-            probe: Probe::Tcp,
+            probe: Probe::Tcp(TcpProbe::default()),
+            port: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             healthy_after: 2,
@@ -32,10 +35,51 @@ impl Default for HealthCheck {
 /// What a backend is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
-    /// To accept a connection.
-    Tcp,
+    /// To accept a connection, and to say something.
+    Tcp(TcpProbe),
     /// For a page.
     Http(HttpProbe),
+}
+
+/// What is said once connected, and what has to come back. Both may be empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    /// Empty: nothing is said.
+    pub send: Bytes,
+    /// What the answer begins with, or the greeting where nothing is said; empty: anything.
+    pub expect: Bytes,
+}
+
+/// Some bytes of a protocol, written as text, or as `hex:` and digits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bytes(pub Vec<u8>);
+
+/// In front of bytes that are no text.
+const HEX: &str = "hex:";
+
+impl Bytes {
+    /// `None`: the digits after `hex:` are not two for each byte.
+    pub(super) fn parse(text: &str) -> Option<Bytes> {
+        let Some(digits) = text.strip_prefix(HEX) else { return Some(Bytes(text.into())) };
+        let pairs = digits.as_bytes().chunks(2).map(|pair| {
+            let all = pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit);
+            let number = str::from_utf8(pair).ok().filter(|_| all)?;
+            u8::from_str_radix(number, 16).ok()
+        });
+        pairs.collect::<Option<Vec<u8>>>().map(Bytes)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match str::from_utf8(&self.0) {
+            Ok(text) if !text.starts_with(HEX) => f.write_str(text),
+            _ => {
+                f.write_str(HEX)?;
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
 }
 
 /// A request and the answers that are good.
@@ -114,6 +158,26 @@ mod tests {
         }
         assert_eq!(statuses.to_string(), "200,204,300-399");
         assert_eq!(HttpProbe::default().expect.to_string(), "200-399");
+    }
+
+    #[test]
+    fn bytes_are_text_or_digits() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("PING\r\n", b"PING\r\n"),
+            ("hex:", b""),
+            ("hex:00fF", b"\x00\xff"),
+            ("hex:50494e47", b"PING"),
+            ("hex:6865783a", b"hex:"),
+            ("hexagon", b"hexagon"),
+        ] {
+            let parsed = Bytes::parse(text).unwrap();
+            assert_eq!(parsed.0, bytes, "{text:?}");
+            assert_eq!(Bytes::parse(&parsed.to_string()), Some(parsed), "{text:?}");
+        }
+        for wrong in ["hex:0", "hex:0g", "hex:+1", "hex:00 11", "hex:\u{e4}"] {
+            assert_eq!(Bytes::parse(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

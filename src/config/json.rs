@@ -41,7 +41,7 @@ fn access_log(access: &AccessLog) -> Value {
 }
 
 fn admin(admin: &Admin) -> Value {
-    let mut value = json!({ "listen": admin.listen.to_string() });
+    let mut value = json!({ "listen": admin.listen.to_string(), "ready": admin.ready.word() });
     if let Some(token) = &admin.token {
         value["token_file"] = json!(token.file);
     }
@@ -135,11 +135,20 @@ fn health_check(check: Option<&HealthCheck>) -> Value {
         "healthy_after": check.healthy_after,
         "unhealthy_after": check.unhealthy_after,
     });
-    if let Probe::Http(http) = &check.probe {
-        shown["kind"] = json!("http");
-        shown["path"] = json!(http.path);
-        shown["host"] = json!(http.host.as_deref().unwrap_or_default());
-        shown["expect_status"] = json!(http.expect.to_string());
+    if let Some(port) = check.port {
+        shown["port"] = json!(port);
+    }
+    match &check.probe {
+        Probe::Tcp(tcp) => {
+            shown["send"] = json!(tcp.send.to_string());
+            shown["expect"] = json!(tcp.expect.to_string());
+        }
+        Probe::Http(http) => {
+            shown["kind"] = json!("http");
+            shown["path"] = json!(http.path);
+            shown["host"] = json!(http.host.as_deref().unwrap_or_default());
+            shown["expect_status"] = json!(http.expect.to_string());
+        }
     }
     shown
 }

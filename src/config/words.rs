@@ -1,6 +1,8 @@
 //! The words of the file that stand for one of a closed set, in both directions.
 
-use super::{Balance, Counted, Driver, Level, LogFormat, Mode, OnUnhealthy, SendProxy, Splice};
+use super::{
+    Balance, Counted, Driver, Level, LogFormat, Mode, OnUnhealthy, Ready, SendProxy, Splice,
+};
 
 /// A closed set of values, each with its one word in file, JSON and metrics.
 pub trait Word: Copy + PartialEq + 'static {
@@ -35,6 +37,10 @@ impl Word for LogFormat {
 
 impl Word for Mode {
     const WORDS: &'static [(&'static str, Self)] = &[("tcp", Mode::Tcp)];
+}
+
+impl Word for Ready {
+    const WORDS: &'static [(&'static str, Self)] = &[("any", Ready::Any), ("all", Ready::All)];
 }
 
 impl Word for Splice {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use hyper::Method;
 
+use super::shown::shown;
 use crate::config::Token;
 
 /// What is known of a request before it is answered.
@@ -50,7 +51,8 @@ pub fn changes(method: &Method) -> bool {
 
 /// Whether it is what load balancers and orchestrators ask.
 pub fn is_probe(method: &Method, path: &str) -> bool {
-    [Method::GET, Method::HEAD].contains(method) && ["/health", "/ready"].contains(&path)
+    let of_probes = ["/health", "/ready"].contains(&path) || path.starts_with("/ready/");
+    [Method::GET, Method::HEAD].contains(method) && of_probes
 }
 
 /// Whether the request may be answered.
@@ -71,11 +73,12 @@ pub fn judge(asked: &Asked<'_>, token: Option<&Token>) -> Result<(), Refusal> {
     }
     if let Some(host) = host.filter(|host| here && !known && !is_loopback(host)) {
         let way_out = "ask for 127.0.0.1 or localhost";
+        let host = shown(host);
         return Err(Refusal::Foreign(format!("Host {host:?}: not this host ({way_out})\n")));
     }
     let foreign_origin = origin.filter(|origin| !is_ours(origin, host, here));
     if let Some(origin) = foreign_origin.filter(|_| changes || here && !known) {
-        let rule = "pages of other sites may not ask";
+        let (origin, rule) = (shown(origin), "pages of other sites may not ask");
         return Err(Refusal::Foreign(format!("Origin {origin:?}: {rule}\n")));
     }
     Ok(())
@@ -90,6 +93,7 @@ fn host<'a>(asked: &Asked<'a>) -> Result<Option<&'a str>, Refusal> {
             Err(Refusal::Unclear("no Host (HTTP/1.1 needs one: send \"Host: 127.0.0.1\")\n".into()))
         }
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            let (host, authority) = (shown(host), shown(authority));
             let rule = format!("is not that of the request line, {authority:?} (write the same)");
             Err(Refusal::Unclear(format!("Host {host:?}: {rule}\n")))
         }
@@ -104,7 +108,7 @@ fn only<'a>(header: &str, values: &[&'a str]) -> Result<Option<&'a str>, Refusal
         [value] => Ok(Some(value)),
         [first, second, ..] => {
             let rule = "there may be one (send only one)";
-            let values = format!("{first:?} and {second:?}");
+            let values = format!("{:?} and {:?}", shown(first), shown(second));
             Err(Refusal::Unclear(format!("{header} {values}: {rule}\n")))
         }
     }
@@ -114,6 +118,7 @@ fn needs_token(asked: &Asked<'_>, offered: bool) -> String {
     let Asked { method, path, .. } = asked;
     let fault = if offered { "this is not the token" } else { "needs the token" };
     let way_out = "send \"Authorization: Bearer TOKEN\" with what is in admin.token_file";
+    let (method, path) = (shown(method.as_str()), shown(path));
     format!("{method} {path}: {fault} ({way_out})\n")
 }
 
@@ -207,6 +212,9 @@ mod tests {
         far   GET     /health  10.0.0.1:99   -                     -      200  -
         far   GET     /ready   10.0.0.1:99   -                     wrong  200  -
         far   HEAD    /health  10.0.0.1:99   -                     -      200  -
+        far   GET     /ready/edge  10.0.0.1:99  -                  -      200  -
+        far   PATCH   /ready/edge  10.0.0.1:99  -                  -      401  -
+        far   GET     /readyedge   10.0.0.1:99  -                  -      401  -
         far   HEAD    /ready   10.0.0.1:99   -                     -      200  -
         far   HEAD    /stats   10.0.0.1:99   -                     -      401  -
         far   OPTIONS /health  10.0.0.1:99   -                     -      401  -

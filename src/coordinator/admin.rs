@@ -1,16 +1,20 @@
 //! The admin endpoint: `/`, `/stats`, `/stats/events`, `/stats/history`, `/histograms`, `/metrics`,
-//! `/health`, `/ready`, `/config`, and `PATCH /pools/{pool}/backends/{backend}`.
+//! `/health`, `/ready`, `/ready/{listener}`, `/config`, and
+//! `PATCH /pools/{pool}/backends/{backend}`.
 //!
 //! Whoever asks cannot hold more than is bounded: `places` bounds connections and pages, `patience`
 //! how long an answer may take to be taken.
 
+mod admission;
+mod framing;
 mod patience;
 mod places;
+pub mod refused;
 
 use std::{
     io,
     net::{self, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -22,33 +26,29 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, patch},
 };
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use rustix::net::sockopt;
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use self::{
+    framing::Framing,
     patience::Patient,
-    places::{Client, Places},
+    places::{Place, Places},
+    refused::Refused,
 };
 use super::{
     App,
     access::{self, Asked, Refusal},
-    events, gather, histograms, metrics, operator, page,
-    pools::Pool,
-    seconds, stats,
+    events, gather, histograms, metrics, operator, page, ready, seconds,
+    shown::shown,
+    stats,
 };
-use crate::{
-    args::cause,
-    bridge::{Phase, ShardState},
-};
-
-/// How long a request's head may take.
-const HEADER_MAX: Duration = Duration::from_secs(5);
+use crate::{args::cause, sock::BACKLOG};
 
 /// How long a request may take once its head is there, body included: who is slower holds one of
 /// few places.
@@ -57,8 +57,39 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// What the kernel may hold of an answer that is not read, and doubles; its own bound is megabytes.
 const SEND_BUFFER: usize = 256 * 1024;
 
+/// Bytes of a request's head, and of what is read of its body at once.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// After an accept that failed (no descriptor left).
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// While everybody who could make room for somebody else is being answered.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the endpoint knows of its clients.
+#[derive(Default)]
+pub struct Clients {
+    pub places: Places,
+    pub refused: Refused,
+}
+
+/// What a connection and its requests share.
+struct Desk {
+    peer: SocketAddr,
+    place: Place,
+    framing: Mutex<Framing>,
+}
+
+impl Desk {
+    fn framing(&self) -> std::sync::MutexGuard<'_, Framing> {
+        self.framing.lock().expect("nobody panics holding it")
+    }
+
+    /// These bytes have come.
+    fn reads(&self, bytes: &[u8]) {
+        self.framing().read(bytes);
+    }
+}
 
 /// Binds the admin listener; done before the first connection is served.
 ///
@@ -70,7 +101,9 @@ pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
         // Connections inherit it.
         .and_then(|listener| {
             Ok(sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER).map(|()| listener)?)
-        });
+        })
+        // What std asks for is so short that a probe behind a crowd waits for its second SYN.
+        .and_then(|listener| Ok(rustix::net::listen(&listener, BACKLOG).map(|()| listener)?));
     bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -95,54 +128,75 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
         // Those below are small, or there once for all.
         .route("/", get(page::page))
         .route("/health", get(|| async { "ok\n" }))
-        .route("/ready", get(ready_page))
+        .route("/ready", get(ready::page))
+        .route("/ready/{listener}", get(ready::page_of))
         .route("/pools/{pool}/backends/{backend}", patch(operator::change_backend))
         .layer(DefaultBodyLimit::max(operator::BODY_MAX))
         .fallback(no_page)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
-        .with_state(app);
-    let places = Places::new();
+        .with_state(Arc::clone(&app));
     loop {
-        let place = places.one().await;
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let place = places.seat(place);
-                let client = Client { peer, probes_only: place.probes_only() };
-                let router = router.clone().layer(Extension(client));
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(place.lasts(), one(router, stream)).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, peer)) => take(&app, &router, stream, peer).await,
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+        // The next one may push this one out: what it has asked by now is read before.
+        tokio::task::yield_now().await;
     }
 }
 
-async fn one(router: Router, stream: TcpStream) {
-    // A client that hangs up early is no news.
-    let _ = http1::Builder::new()
+async fn take(app: &Arc<App>, router: &Router, stream: TcpStream, peer: SocketAddr) {
+    let (place, left) = loop {
+        match Places::seat(app, peer.ip()) {
+            Some(seat) => break seat,
+            None => tokio::time::sleep(NO_ROOM_PAUSE).await,
+        }
+    };
+    let lasts = place.lasts();
+    let desk = Arc::new(Desk { peer, place, framing: Mutex::default() });
+    let one = one(router.clone(), stream, desk, left);
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(lasts, one).await;
+    });
+}
+
+/// Serves a connection until it ends, or has to make room.
+async fn one(router: Router, stream: TcpStream, desk: Arc<Desk>, left: oneshot::Receiver<()>) {
+    let (header_max, stream) = (desk.place.header_max(), Patient::new(stream, Arc::clone(&desk)));
+    let router = TowerToHyperService::new(router);
+    let asked = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+        request.extensions_mut().insert(Arc::clone(&desk));
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router))
-        .await;
+        .header_read_timeout(header_max)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), asked);
+    tokio::select! {
+        // A client that hangs up early is no news.
+        _ = connection => {}
+        _ = left => {}
+    }
 }
 
 /// Lets a request through, or says why not (`access`). Who asked for a change is logged, whatever
 /// came of it.
 async fn guard(
     State(app): State<Arc<App>>,
-    Extension(client): Extension<Client>,
+    Extension(desk): Extension<Arc<Desk>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Client { peer, probes_only } = client;
+    desk.place.is_busy(true);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = match judge(&app, peer, &request) {
-        Ok(()) if probes_only && !access::is_probe(&method, &path) => {
+    let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut answer = match judge(&app, &desk, &request) {
+        Ok(()) if desk.place.probes_only() && !access::is_probe(&method, &path) => {
             places::for_probes(&method, &path)
         }
+        Ok(()) if method == Method::OPTIONS => options(&path, next.run(request).await),
         Ok(()) => match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => too_slow(&method, &path),
@@ -154,23 +208,44 @@ async fn guard(
             (StatusCode::UNAUTHORIZED, challenge, sentence).into_response()
         }
     };
-    if probes_only {
+    let (status, changes) = (answer.status(), access::changes(&method));
+    let refused = changes && !status.is_success();
+    // Whoever is refused has to connect again, and waits its turn then.
+    let ends = refused || is_last || status == StatusCode::UNAUTHORIZED;
+    if ends || desk.place.probes_only() || status == StatusCode::BAD_REQUEST {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if access::changes(&method) {
-        let status = answer.status().as_u16();
-        tracing::info!(%peer, %method, path, status, "change asked for");
+    if changes && (!refused || app.admin.refused.count()) {
+        let (peer, status) = (desk.peer, status.as_u16());
+        let (method, path) = (shown(method.as_str()), shown(&path));
+        tracing::info!(%peer, %method, path = &*path, status, "change asked for");
     }
+    desk.place.is_busy(false);
     answer
 }
 
-fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<(), Refusal> {
+/// What a page knows, where there is one. No other site is told that it may ask.
+fn options(path: &str, answer: Response) -> Response {
+    let allow = match (path, answer.status()) {
+        ("*", _) => "GET,HEAD,PATCH,OPTIONS",
+        (_, StatusCode::METHOD_NOT_ALLOWED) if path.starts_with("/pools/") => "PATCH,OPTIONS",
+        (_, StatusCode::METHOD_NOT_ALLOWED) => "GET,HEAD,OPTIONS",
+        _ => return answer,
+    };
+    (StatusCode::NO_CONTENT, [(header::ALLOW, allow)]).into_response()
+}
+
+fn judge(app: &App, desk: &Desk, request: &Request) -> Result<(), Refusal> {
+    if desk.framing().is_ambiguous() {
+        let rule = "a request with Content-Length and Transfer-Encoding (send one of them)\n";
+        return Err(Refusal::Unclear(rule.to_owned()));
+    }
     let all = |name: HeaderName| {
         let values = request.headers().get_all(name).iter();
         values.map(|value| value.to_str().unwrap_or("?")).collect::<Vec<_>>()
     };
     let asked = Asked {
-        peer: peer.ip(),
+        peer: desk.peer.ip(),
         method: request.method(),
         path: request.uri().path(),
         needs_host: request.version() >= Version::HTTP_11,
@@ -186,18 +261,21 @@ fn too_slow(method: &Method, path: &str) -> Response {
     let rule = "the request was not all there in time (send it within 10 s)";
     // What comes of it later must not be taken for the next request.
     let close = [(header::CONNECTION, "close")];
+    let (method, path) = (shown(method.as_str()), shown(path));
     (StatusCode::REQUEST_TIMEOUT, close, format!("{method} {path}: {rule}\n")).into_response()
 }
 
 async fn no_page(uri: Uri) -> impl IntoResponse {
     let way_out = "there are /, /stats, /stats/events, /stats/history, /histograms, /metrics, \
-                   /health, /ready, /config and PATCH /pools/{pool}/backends/{backend}";
-    (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", uri.path()))
+                   /health, /ready, /ready/{listener}, /config and \
+                   PATCH /pools/{pool}/backends/{backend}";
+    (StatusCode::NOT_FOUND, format!("{}: no such page ({way_out})\n", shown(uri.path())))
 }
 
 async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
     let rule = "this page knows no such method (the Allow header has those it knows)";
-    (StatusCode::METHOD_NOT_ALLOWED, format!("{method} {}: {rule}\n", uri.path()))
+    let (method, path) = (shown(method.as_str()), shown(uri.path()));
+    (StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: {rule}\n"))
 }
 
 async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -222,47 +300,4 @@ async fn metrics_page(
 
 async fn config_page(State(app): State<Arc<App>>) -> impl IntoResponse {
     Json(app.config.to_json())
-}
-
-async fn ready_page(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let reasons = unready(&app);
-    let status = match reasons.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
-    let warnings = panicking(&app);
-    if !warnings.is_empty() {
-        answer["warnings"] = warnings.into();
-    }
-    (status, Json(answer))
-}
-
-/// Not ready is more than this: a pool in panic serves whom it can.
-fn panicking(app: &App) -> Vec<String> {
-    let sentence = |pool: &Pool| {
-        let (name, healthy) = (&pool.name, pool.healthy());
-        let all = pool.backends().count();
-        format!("pool {name} is in panic: {healthy} of {all} backends healthy, all are used")
-    };
-    app.pools_in_force().all().filter(|pool| pool.panicking).map(sentence).collect()
-}
-
-fn unready(app: &App) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if app.bridge.phase() > Phase::Running {
-        reasons.push("draining".to_owned());
-    }
-    if app.bridge.boards.shards.iter().any(|shard| shard.state() == ShardState::Starting) {
-        reasons.push("starting".to_owned());
-    }
-    let pools = app.pools_in_force();
-    for listener in &app.bridge.plan.listeners {
-        let pool = pools.get(listener.pool);
-        if pool.healthy() == 0 {
-            let (pool, name) = (&pool.name, &listener.name);
-            reasons.push(format!("listener {name}: pool {pool} has no usable backend"));
-        }
-    }
-    reasons
 }

@@ -2,18 +2,22 @@
 //!
 //! What is asked and what a good answer is, `probe` knows; when a backend is out, `health` does.
 
+mod places;
+mod turns;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
+pub use self::places::Places;
+use self::turns::Whose;
 use super::{
     App,
-    probe::{Failed, probe},
+    probe::{self, Failed, probe},
 };
 use crate::{
     config::{HealthCheck, SendProxy},
     health::{Series, standing::State},
-    limits::CHECKS_AT_ONCE_MAX,
 };
 
 /// The share of the interval by which a check may come earlier or later.
@@ -21,6 +25,8 @@ const JITTER: f64 = 0.1;
 
 /// Who is checked, and how.
 struct Target {
+    /// Its place in the plan.
+    pool_index: usize,
     pool: String,
     name: String,
     slot: usize,
@@ -28,11 +34,6 @@ struct Target {
     address: SocketAddr,
     check: HealthCheck,
     send_proxy: SendProxy,
-}
-
-/// Places for checks that run at once.
-pub fn places() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX))
 }
 
 /// Starts the checks of every pool that has them.
@@ -51,6 +52,7 @@ pub fn begin(app: &Arc<App>, pool: usize, slot: usize) {
     let found = pools.get(pool).backends().find(|(at, _)| *at == slot);
     let (Some(check), Some((_, backend))) = (&config.health_check, found) else { return };
     let target = Target {
+        pool_index: pool,
         pool: config.name.clone(),
         name: backend.name.clone(),
         slot,
@@ -67,7 +69,10 @@ async fn watch(app: &App, target: &Target) {
     let Target { pool, name, slot, id, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
     let (mut first, mut disabled) = (true, false);
+    let mut whose = Whose { pool: target.pool_index, silent: false };
     let mut next = Instant::now();
+    let place = probe::place(target.address, check);
+    let on_traffic_port = place == target.address;
     let mut orders = app.orders.subscribe();
     loop {
         // An order may be for this one: once it is enabled again, one check at once tells what
@@ -89,8 +94,11 @@ async fn watch(app: &App, target: &Target) {
         }
         let first = std::mem::take(&mut first);
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
-        let Ok(_place) = app.check_places.acquire().await else { return };
-        let result = match probe(target.address, check, target.send_proxy).await {
+        let Some(_place) = app.check_places.one(whose).await else { return };
+        let began = Instant::now();
+        let outcome = probe(place, check, target.send_proxy).await;
+        whose.silent = began.elapsed() >= check.timeout;
+        let result = match outcome {
             Ok(()) => Ok(()),
             Err(Failed::Backend(failure)) => Err(failure),
             Err(Failed::Shortage(error)) => {
@@ -99,7 +107,7 @@ async fn watch(app: &App, target: &Target) {
             }
         };
         let turned = series.result(result.is_ok());
-        app.pools().checked(*slot, *id, &result, turned);
+        app.pools().checked((*slot, *id), &result, on_traffic_port, turned);
     }
 }
 

@@ -20,7 +20,7 @@ use axum::{
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::App;
+use super::{App, shown::shown};
 use crate::{health::standing, limits::EVENTS_MAX};
 
 /// A change of state; the variant is its `kind`, the fields are its fields.
@@ -164,6 +164,7 @@ pub fn after(query: &str, whose: &str) -> Result<u64, String> {
         return Ok(0);
     }
     let number = query.strip_prefix("after=").and_then(|number| number.parse().ok());
+    let query = shown(query);
     number.ok_or_else(|| format!("{query:?}: not understood (write after=SEQ, SEQ of {whose})"))
 }
 

@@ -26,7 +26,8 @@ pub fn render(app: &App) -> Vec<u8> {
         .expect("memory takes every byte");
     each(app, |tag, history| {
         let tag = Tag::new(tag).expect("names have no comma, blank or line break");
-        let values = history.total().histogram();
+        let total = history.total();
+        let values = total.histogram();
         log.write_histogram(&values, Duration::ZERO, uptime, Some(tag))
             .expect("counts of our own fit, and memory takes every byte");
     });

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{
     App, check,
     events::Event,
-    names::{Endpoint, Names, TRY_MAX, Told, Why},
-    pools::{Lookup, Pool},
+    names::{Look, Names, TRY_MAX, Told},
+    pools::Pool,
 };
 use crate::config::{Config, Target};
 
@@ -34,11 +34,11 @@ pub fn start(app: &Arc<App>, names: Option<Names>) {
         for (name, target) in targets.into_iter().enumerate() {
             let (app, names) = (Arc::clone(app), names.clone());
             tokio::spawn(async move {
-                let on_look = |endpoints: &[Endpoint], why: Option<&Why>, told: Option<&Told>| {
-                    if let Some(told) = told {
+                let on_look = |look: Look<'_>| {
+                    if let Some(told) = look.told {
                         tell(&app, pool, &target, told);
                     }
-                    take(&app, (pool, name), endpoints, why);
+                    take(&app, (pool, name), &look);
                 };
                 names.watch(&target, on_look).await;
             });
@@ -55,9 +55,8 @@ fn tell(app: &App, pool: usize, name: &Target, told: &Told) {
     app.events.tell(Event::NameLookup { pool, name: name.to_string(), reason });
 }
 
-fn take(app: &Arc<App>, name: (usize, usize), endpoints: &[Endpoint], why: Option<&Why>) {
-    let state = why.map_or(Lookup::Succeeded, |why| Lookup::Failed(why.clone()));
-    let fresh = app.pools().looked_up(name, state, endpoints, app.bridge);
+fn take(app: &Arc<App>, name: (usize, usize), look: &Look<'_>) {
+    let fresh = app.pools().looked_up(name, look, app.bridge);
     for slot in &fresh {
         // What was recorded there was somebody else's.
         let mut gathered = app.gathered.lock().expect("nobody panics holding it");

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     bridge::{Direction, EndReason, Path, RecordQueue, Refusal},
-    limits::ACCESS_RECORDS_MAX,
+    limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
 /// Content type and page for a scraper that sent `accept`.
@@ -163,7 +163,32 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, dropped as f64)?;
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
+    checks(app, e)?;
+    admin(app, e)?;
     access_log(app, e)
+}
+
+fn checks(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let (running, waiting) = app.check_places.counts();
+    Family::gauge(e, "checks_running", "Health checks that run now")?.put(&none, running as f64)?;
+    Family::gauge(e, "checks_running_max", "Health checks that may run at once")?
+        .put(&none, CHECKS_AT_ONCE_MAX as f64)?;
+    Family::gauge(e, "checks_waiting", "Health checks that wait for their turn")?
+        .put(&none, waiting as f64)
+}
+
+fn admin(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let taken = app.admin.places.taken();
+    Family::gauge(e, "admin_connections", "Connections to the admin endpoint")?
+        .put(&none, taken.connections as f64)?;
+    Family::gauge(e, "admin_connections_max", "Connections to the admin endpoint at once")?
+        .put(&none, (ADMIN_CONNS_MAX + PROBE_CONNS_MAX) as f64)?;
+    let help = "Silent connections to the admin endpoint that had to make room";
+    Family::counter(e, "admin_evicted", help)?.put(&none, taken.evicted as f64)?;
+    Family::counter(e, "admin_changes_refused", "Changes that were refused")?
+        .put(&none, app.admin.refused.total() as f64)
 }
 
 fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {

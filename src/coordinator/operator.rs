@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     App,
     pools::{Change, Unknown},
+    shown::shown,
 };
 use crate::{
     config::{WEIGHT_MAX, Word},
@@ -39,10 +40,12 @@ pub async fn change_backend(
         Ok(()) => {}
         Err(Unknown::Pool) => {
             let known: Vec<String> = app.pools().all().map(|pool| pool.name.clone()).collect();
-            let sentence = format!("no pool {pool:?} (known: {})", known.join(", "));
+            let (pool, known) = (shown(&pool), known.join(", "));
+            let sentence = format!("no pool {pool:?} (known: {known})");
             return refuse(StatusCode::NOT_FOUND, &sentence);
         }
         Err(Unknown::Backend) => {
+            let backend = shown(&backend);
             let sentence = format!("pool {pool} has no backend {backend:?} (see GET /stats)");
             return refuse(StatusCode::NOT_FOUND, &sentence);
         }
@@ -65,14 +68,16 @@ fn refuse(status: StatusCode, sentence: &str) -> Response {
 
 fn read(body: &[u8]) -> Result<Change, String> {
     const EXAMPLE: &str = "{\"state\": \"drain\", \"weight\": 5}";
-    let object: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| format!("not a JSON object: {error} (write for example {EXAMPLE})"))?;
+    let object: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+        let error = error.to_string();
+        format!("not a JSON object: {} (write for example {EXAMPLE})", shown(&error))
+    })?;
     let mut change = Change::default();
     for (key, value) in &object {
         match key.as_str() {
             "state" => change.order = Some(order(value)?),
             "weight" => change.weight = Some(weight(value)?),
-            _ => return Err(format!("{key:?}: unknown key (known here: state, weight)")),
+            _ => return Err(format!("{:?}: unknown key (known here: state, weight)", shown(key))),
         }
     }
     match object.is_empty() {
@@ -85,15 +90,17 @@ fn order(value: &Value) -> Result<Order, String> {
     let words = Order::WORDS;
     let meant = words.iter().find(|(word, _)| value.as_str() == Some(word));
     let known: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-    let wrong = || format!("state = {value}: not one of {}", known.join(", "));
+    let wrong =
+        || format!("state = {}: not one of {}", shown(&value.to_string()), known.join(", "));
     meant.map(|(_, order)| *order).ok_or_else(wrong)
 }
 
 fn weight(value: &Value) -> Result<u32, String> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number
-        .filter(|number| *number <= WEIGHT_MAX)
-        .ok_or_else(|| format!("weight = {value}: not a number from 0 to {WEIGHT_MAX}"))
+    number.filter(|number| *number <= WEIGHT_MAX).ok_or_else(|| {
+        let value = value.to_string();
+        format!("weight = {}: not a number from 0 to {WEIGHT_MAX}", shown(&value))
+    })
 }
 
 #[cfg(test)]

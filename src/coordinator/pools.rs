@@ -20,7 +20,7 @@ pub use self::{
 use super::{
     App,
     events::{Event, Events},
-    names::Endpoint,
+    names::{Cut, Look},
     stats,
 };
 use crate::{
@@ -93,19 +93,19 @@ impl Pools {
         }
     }
 
-    /// The backend `id` in `slot` was checked on the traffic's own port; `turned` is what its
-    /// checks say of it from now on, where that has changed.
+    /// The backend `id` in `slot` was checked, on the traffic's own port or on another one;
+    /// `turned` is what its checks say of it from now on, where that has changed.
     pub fn checked(
         &mut self,
-        slot: usize,
-        id: u64,
+        (slot, id): (usize, u64),
         result: &Result<(), CheckFailure>,
+        on_traffic_port: bool,
         turned: Option<Health>,
     ) {
         let pool = self.0.iter_mut().find(|pool| pool.slots.contains(&slot));
         let Some(pool) = pool else { return };
         let Some(backend) = pool.at(slot).filter(|backend| backend.id == id) else { return };
-        let unconnectable = matches!(result, Err(CheckFailure::Connect(_)));
+        let unconnectable = on_traffic_port && matches!(result, Err(CheckFailure::Connect(_)));
         let before = std::mem::replace(&mut backend.unconnectable, unconnectable);
         if let Some(health) = turned {
             let reason = result.as_ref().err().map_or("its checks pass", CheckFailure::text);
@@ -126,19 +126,27 @@ impl Pools {
         pool.get(slot).filter(|backend| backend.id == id)
     }
 
-    /// A name was looked up: `endpoints` are behind it from now on. Gives the slots of those who
-    /// were not there before.
+    /// A name was looked up, and this is behind it from now on. Gives the slots of those who were
+    /// not there before.
     pub fn looked_up(
         &mut self,
         (pool, name): (usize, usize),
-        state: Lookup,
-        endpoints: &[Endpoint],
+        look: &Look<'_>,
         bridge: &Bridge,
     ) -> Vec<usize> {
         let pool = &mut self.0[pool];
-        pool.names[name].state = state;
+        let state = look.failed.map_or(Lookup::Succeeded, |why| Lookup::Failed(why.clone()));
         let (spec, slots) = (pool.names[name].spec.clone(), pool.names[name].slots.clone());
-        pool.found(slots, &spec, endpoints, bridge)
+        let (fresh, no_room) = pool.found(slots, &spec, look.endpoints, bridge);
+        let known = &mut pool.names[name];
+        (known.state, known.cut) = (state, look.cut);
+        known.cut_total += u64::from(no_room > 0 || look.cut != Cut::default());
+        if no_room != std::mem::replace(&mut known.no_room, no_room) {
+            let name = spec.address.to_string();
+            let rule = "addresses wait for room: those that are gone still serve";
+            tracing::warn!(pool = pool.name, name, no_room, "{rule}");
+        }
+        fresh
     }
 
     /// Does what an operator asks for; `Err` names what is unknown.

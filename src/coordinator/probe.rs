@@ -6,15 +6,16 @@ use std::{error::Error, io, net::SocketAddr, pin::pin, time::Duration};
 
 use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::{Instant, error::Elapsed, timeout_at},
 };
 
 use crate::{
     args::cause,
-    config::{HealthCheck, HttpProbe, Probe, SendProxy},
+    config::{HealthCheck, HttpProbe, Probe, SendProxy, TcpProbe},
     health::CheckFailure,
     proxy_header::Header,
     sock,
@@ -22,6 +23,12 @@ use crate::{
 
 /// Bytes of the head of an answer; the body is never read.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// How long a server may take to end a check that is over: until then our end of it stays.
+const FINISH_MAX: Duration = Duration::from_millis(100);
+
+/// Bytes of a bad answer that are told.
+const SHOWN_BYTES_MAX: usize = 40;
 
 /// Who asks.
 const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"), " health check");
@@ -34,7 +41,12 @@ pub enum Failed {
     Shortage(String),
 }
 
-/// Asks the backend at `address` once, within the timeout of `check`; `send_proxy` is its pool's.
+/// Where a backend at `address` is asked.
+pub fn place(address: SocketAddr, check: &HealthCheck) -> SocketAddr {
+    SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()))
+}
+
+/// Asks once at `address`, within the timeout of `check`; `send_proxy` is the pool's.
 ///
 /// # Errors
 /// What was wrong, for the log: the kernel's reason, no answer in time, or a bad answer.
@@ -52,7 +64,7 @@ pub async fn probe(
         })?;
     let asked = async {
         match &check.probe {
-            Probe::Tcp => Ok(()),
+            Probe::Tcp(tcp) => talk(stream, tcp, send_proxy).await,
             Probe::Http(http) => ask(stream, address, http, send_proxy).await,
         }
     };
@@ -87,6 +99,48 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)
+}
+
+/// Says something, waits for what is expected, and ends in order where anything was to be said: a
+/// server that answers would take a reset for a failure of its own.
+async fn talk(mut stream: TcpStream, tcp: &TcpProbe, send_proxy: SendProxy) -> io::Result<()> {
+    if tcp.send.0.is_empty() && tcp.expect.0.is_empty() {
+        return Ok(());
+    }
+    if let Some(header) = Header::of_ourselves(send_proxy) {
+        stream.write_all(header.bytes()).await?;
+    }
+    stream.write_all(&tcp.send.0).await?;
+    let heard = hear(&mut stream, &tcp.expect.0).await?;
+    SockRef::from(&stream).set_linger(None)?;
+    stream.shutdown().await?;
+    // What is still to come is read, or the kernel would reset the connection after all.
+    let mut nowhere = tokio::io::sink();
+    let _ = tokio::time::timeout(FINISH_MAX, tokio::io::copy(&mut stream, &mut nowhere)).await;
+    heard
+}
+
+/// Whether the server says something that begins so; the outer error ends the check at once.
+async fn hear(stream: &mut TcpStream, expected: &[u8]) -> io::Result<io::Result<()>> {
+    let mut heard = vec![0; expected.len()];
+    let mut count = 0;
+    while count < expected.len() {
+        let more = stream.read(&mut heard[count..]).await?;
+        count += more;
+        if more == 0 || heard[..count] != expected[..count] {
+            return Ok(Err(unexpected(&heard[..count], expected)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn unexpected(heard: &[u8], expected: &[u8]) -> io::Error {
+    let shown = |bytes: &[u8]| bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string();
+    let heard = match heard {
+        [] => "closed without a word".to_owned(),
+        heard => format!("answered \"{}\"", shown(heard)),
+    };
+    io::Error::other(format!("{heard}, expected \"{}\"", shown(expected)))
 }
 
 /// Asks for a page and looks at the status of the answer.

@@ -4,7 +4,7 @@
 //! slot would be the whole memory of a large pool. Whoever owns a clock says when a slot closes.
 //! What is shown of it is worked out when it is asked for, and kept until it changes.
 
-use std::cell::OnceCell;
+use std::{borrow::Cow, cell::OnceCell};
 
 use super::{Kind, Latency, Percentiles, Summary};
 
@@ -22,9 +22,16 @@ struct Bucket {
     count: u32,
 }
 
-/// The total and the windows of one phase.
+/// The total and the windows of one phase. All of it is made for the first value: most slots of a
+/// backend with a name stay empty.
 #[derive(Debug)]
 pub struct History {
+    kind: Kind,
+    kept: Option<Box<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
     total: Latency<u64>,
     /// The slot that is being filled, in order of value.
     open: Vec<Bucket>,
@@ -44,15 +51,71 @@ struct Shown {
 impl History {
     /// Nothing was recorded yet.
     pub fn new(kind: Kind) -> Self {
-        let (closed, shown) = Default::default();
-        History { total: Latency::new(kind), open: Vec::new(), closed, shown }
+        History { kind, kept: None }
     }
 
     /// Adds everything in `recorded`, which has the same kind, to the total and to the open slot.
     pub fn add(&mut self, recorded: &Latency) {
-        if recorded.count() == 0 {
-            return;
+        if recorded.count() > 0 {
+            self.kept.get_or_insert_with(|| Box::new(Kept::new(self.kind))).add(recorded);
         }
+    }
+
+    /// The open slot becomes the last closed one, and the oldest is forgotten.
+    pub fn close_slot(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.close_slot();
+        }
+    }
+
+    /// Closes as many slots as have passed.
+    pub fn close_slots(&mut self, passed: u64) {
+        (0..passed.min(SLOTS as u64 + 1)).for_each(|_| self.close_slot());
+    }
+
+    /// Everything since the start; an empty one of the same kind where nothing was recorded.
+    pub fn total(&self) -> Cow<'_, Latency<u64>> {
+        match &self.kept {
+            Some(kept) => Cow::Borrowed(&kept.total),
+            None => Cow::Owned(Latency::new(self.kind)),
+        }
+    }
+
+    /// Everything since the start, as it is shown.
+    pub fn whole(&self) -> Summary {
+        match &self.kept {
+            Some(kept) => *kept.shown.total.get_or_init(|| kept.total.summary()),
+            None => Summary::default(),
+        }
+    }
+
+    /// The last closed slot.
+    pub fn last_slot(&self) -> Percentiles {
+        self.kept.as_ref().map_or_else(Percentiles::default, |kept| {
+            *kept.shown.last_slot.get_or_init(|| kept.window(1))
+        })
+    }
+
+    /// All closed slots that are kept.
+    pub fn last_slots(&self) -> Percentiles {
+        self.kept.as_ref().map_or_else(Percentiles::default, |kept| {
+            *kept.shown.last_slots.get_or_init(|| kept.window(SLOTS))
+        })
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.kept = None;
+    }
+}
+
+impl Kept {
+    fn new(kind: Kind) -> Kept {
+        let (closed, shown) = Default::default();
+        Kept { total: Latency::new(kind), open: Vec::new(), closed, shown }
+    }
+
+    fn add(&mut self, recorded: &Latency) {
         self.shown.total.take();
         self.total.merge(recorded);
         for (us, count) in recorded.buckets() {
@@ -66,38 +129,12 @@ impl History {
         }
     }
 
-    /// The open slot becomes the last closed one, and the oldest is forgotten.
-    pub fn close_slot(&mut self) {
+    fn close_slot(&mut self) {
         self.closed.rotate_right(1);
         self.closed[0] = self.open.as_slice().into();
         // Nothing is kept for a phase that falls silent.
         self.open = Vec::new();
         (self.shown.last_slot, self.shown.last_slots) = Default::default();
-    }
-
-    /// Closes as many slots as have passed.
-    pub fn close_slots(&mut self, passed: u64) {
-        (0..passed.min(SLOTS as u64 + 1)).for_each(|_| self.close_slot());
-    }
-
-    /// Everything since the start.
-    pub fn total(&self) -> &Latency<u64> {
-        &self.total
-    }
-
-    /// Everything since the start, as it is shown.
-    pub fn whole(&self) -> &Summary {
-        self.shown.total.get_or_init(|| self.total.summary())
-    }
-
-    /// The last closed slot.
-    pub fn last_slot(&self) -> Percentiles {
-        *self.shown.last_slot.get_or_init(|| self.window(1))
-    }
-
-    /// All closed slots that are kept.
-    pub fn last_slots(&self) -> Percentiles {
-        *self.shown.last_slots.get_or_init(|| self.window(SLOTS))
     }
 
     fn window(&self, slots: usize) -> Percentiles {
@@ -110,11 +147,6 @@ impl History {
         // Whatever is in a slot is in the total: where that has no buckets, no slot has any.
         let like = self.total.values.as_ref();
         like.map_or_else(Percentiles::default, |like| Summary::of(like, all, unpacked).percentiles)
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = History::new(self.total.kind);
     }
 }
 

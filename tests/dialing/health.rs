@@ -1,8 +1,10 @@
 //! A backend dies, and comes back.
 
+use std::fmt::Write;
+
 use crate::{
     ask_who,
-    kit::{Blackhole, Config, End, Refusing, Server, each_driver, peer},
+    kit::{Blackhole, Config, End, Proxy, Refusing, Server, each_driver, peer, wait_until},
 };
 
 const FAST: &str = "kind = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\n\
@@ -89,5 +91,33 @@ fn without_checks_a_backend_stays_healthy() {
         let stats = proxy.wait_ended_only("connect_refused", 1);
         assert_eq!(stats.state(0), "healthy");
         assert_eq!(proxy.get("/ready").status, 200);
+    });
+}
+
+/// 1. One pool has 600 servers that are silent; another one has a server that lives, asked each
+///    200 ms. 2. That one is asked again and again all the same. 3. It dies: that is seen.
+#[test]
+fn silent_servers_of_one_pool_keep_no_other_pool_waiting() {
+    each_driver(|driver| {
+        let (hole, live) = (Blackhole::new(), Server::echo());
+        let health = "interval = \"200ms\"\ntimeout = \"1s\"\nunhealthy_after = 3";
+        let mut text = Config::new(driver).health(health).backend(live.address).text();
+        let _ = write!(
+            text,
+            "[[listener]]\nname = \"other\"\nlisten = [\"127.0.0.1:0\"]\npool = \"silent\"\n\
+             [[pool]]\nname = \"silent\"\n[pool.health_check]\n{health}\n"
+        );
+        for i in 0..600 {
+            let address = hole.address;
+            let _ = writeln!(text, "[[pool.backend]]\nname = \"s{i}\"\naddress = \"{address}\"");
+        }
+        let proxy = Proxy::start(&text);
+        proxy.wait_stats("checks wait", |s| s.0["checks"]["waiting"].as_u64() > Some(400));
+        let asked = live.accepted();
+        wait_until("twenty checks more", || live.accepted() >= asked + 20);
+        drop(live);
+        proxy.wait_stats("its death is seen", |s| s.state(0) == "unhealthy");
+        let page = proxy.get("/metrics").body;
+        assert!(page.contains("ringway_checks_waiting"), "no metric");
     });
 }

@@ -152,7 +152,7 @@ fn the_small_pages() {
         let (proxy, _server) = used(driver);
         assert_eq!(proxy.get("/health").status, 200);
         let ready = proxy.get("/ready");
-        let expected = serde_json::json!({ "ready": true, "reasons": [] });
+        let expected = serde_json::json!({ "ready": true, "reasons": [], "warnings": [] });
         assert_eq!((ready.status, ready.json()), (200, expected));
         let config = proxy.get("/config");
         assert_eq!(config.status, 200);

@@ -8,7 +8,7 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 64] = [
+const SAME: [(&str, &str, f64); 75] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
@@ -60,6 +60,17 @@ const SAME: [(&str, &str, f64); 64] = [
     ("pools[].retries_denied_total", "ringway_pool_retries_denied_total", 1.0),
     ("pools[].names[].backends", "ringway_pool_name_backends", 1.0),
     ("pools[].backends[].weight", "ringway_backend_weight", 1.0),
+    ("admin.connections", "ringway_admin_connections", 1.0),
+    ("admin.connections_max", "ringway_admin_connections_max", 1.0),
+    ("admin.evicted_total", "ringway_admin_evicted_total", 1.0),
+    ("admin.changes_refused_total", "ringway_admin_changes_refused_total", 1.0),
+    ("checks.running", "ringway_checks_running", 1.0),
+    ("checks.running_max", "ringway_checks_running_max", 1.0),
+    ("checks.waiting", "ringway_checks_waiting", 1.0),
+    ("pools[].names[].dropped", "ringway_pool_name_left_out reason=too_many", 1.0),
+    ("pools[].names[].unreachable", "ringway_pool_name_left_out reason=unreachable", 1.0),
+    ("pools[].names[].waiting", "ringway_pool_name_left_out reason=no_room", 1.0),
+    ("pools[].names[].cut_total", "ringway_pool_name_cuts_total", 1.0),
     ("pools[].backends[].priority", "ringway_backend_priority", 1.0),
     ("pools[].backends[].connections_active", "ringway_backend_connections_active", 1.0),
     ("pools[].backends[].max_connections", "ringway_backend_max_connections", 1.0),

@@ -1,10 +1,14 @@
 //! The keys of `[pool.health_check]`.
 
 use crate::config::{
-    HealthCheck, HttpProbe, Probe, Statuses, Word,
+    HealthCheck, HttpProbe, Probe, Statuses, TcpProbe, Word,
     file::{Entry, Table},
+    health_check::Bytes,
     value::{duration, is_name, number, word},
 };
+
+/// Bytes that are said, or waited for: more than that is a conversation.
+const WORDS_BYTES_MAX: usize = 1024;
 
 /// Characters of a path; longer ones ask for more than "are you well".
 const PATH_CHARS_MAX: usize = 1024;
@@ -33,15 +37,48 @@ pub(super) fn health_check(mut table: Table<'_>) -> Option<HealthCheck> {
     let count = |entry: &Entry<'_>| number(entry, 1..=u32::MAX);
     let healthy_after = table.or("healthy_after", default.healthy_after, count);
     let unhealthy_after = table.or("unhealthy_after", default.unhealthy_after, count);
+    let port = table.or("port", None, |entry| port(entry, kind).map(Some));
+    let tcp = tcp(&mut table, kind);
     let http = http(&mut table, kind);
     let timeout = if timeout.is_zero() { interval } else { timeout };
     let probe = match kind? {
         Kind::None => return None,
-        Kind::Tcp => Probe::Tcp,
+        Kind::Tcp => Probe::Tcp(tcp),
         Kind::Http => Probe::Http(http),
     };
-    let check = HealthCheck { probe, interval, timeout, healthy_after, unhealthy_after };
+    let check = HealthCheck { probe, port, interval, timeout, healthy_after, unhealthy_after };
     (!interval.is_zero()).then_some(check)
+}
+
+fn port(entry: &Entry<'_>, kind: Option<Kind>) -> Option<u16> {
+    if kind == Some(Kind::None) {
+        return entry.refuse("nobody is asked (write another kind, or leave it out)");
+    }
+    number(entry, 1..=u32::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
+}
+
+/// The keys that belong to TCP alone.
+fn tcp(table: &mut Table<'_>, kind: Option<Kind>) -> TcpProbe {
+    let mut words = |key, example| {
+        table.or(key, Bytes::default(), |entry| match kind {
+            Some(Kind::Http | Kind::None) => {
+                entry.refuse("only a check over TCP has it (write kind = \"tcp\", or leave it out)")
+            }
+            Some(Kind::Tcp) | None => bytes(entry, example),
+        })
+    };
+    TcpProbe { send: words("send", r"PING\r\n"), expect: words("expect", "+PONG") }
+}
+
+fn bytes(entry: &Entry<'_>, example: &str) -> Option<Bytes> {
+    let text = entry.text(format_args!("text, or hex: and digits (for example \"{example}\")"))?;
+    let Some(bytes) = Bytes::parse(text) else {
+        return entry.refuse("not two hexadecimal digits for each byte (for example \"hex:0d0a\")");
+    };
+    if bytes.0.len() > WORDS_BYTES_MAX {
+        return entry.refuse(format_args!("too long (write at most {WORDS_BYTES_MAX} bytes)"));
+    }
+    Some(bytes)
 }
 
 /// The keys that belong to HTTP alone. Where the kind itself was refused they are not refused too.

@@ -4,6 +4,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ use tokio::{
     net::TcpStream,
     time::Sleep,
 };
+
+use super::Desk;
 
 /// How long a client may take nothing of its answer.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -24,6 +27,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// the kernel does not keep what nobody reads either.
 pub struct Patient {
     stream: TcpStream,
+    desk: Arc<Desk>,
     /// While something waits to be taken.
     waiting: Option<Waiting>,
     timer: Pin<Box<Sleep>>,
@@ -60,8 +64,8 @@ impl Waiting {
 
 impl Patient {
     /// Over a connection that was just accepted.
-    pub fn new(stream: TcpStream) -> Patient {
-        Patient { stream, waiting: None, timer: Box::pin(tokio::time::sleep(STALL_MAX)) }
+    pub fn new(stream: TcpStream, desk: Arc<Desk>) -> Patient {
+        Patient { stream, desk, waiting: None, timer: Box::pin(tokio::time::sleep(STALL_MAX)) }
     }
 
     /// Gives on what a write gave, unless the client took too long.
@@ -76,7 +80,11 @@ impl Patient {
             Poll::Ready(Err(_)) => return wrote,
             Poll::Pending => None,
         };
-        self.waiting = Waiting::after(self.waiting, Instant::now(), taken, offered);
+        let before = self.waiting;
+        self.waiting = Waiting::after(before, Instant::now(), taken, offered);
+        if before.is_some() != self.waiting.is_some() {
+            self.desk.place.is_busy(self.waiting.is_some());
+        }
         let (Some(waiting), None) = (self.waiting, taken) else { return wrote };
         self.timer.as_mut().reset(waiting.until().into());
         ready!(self.timer.as_mut().poll(context));
@@ -91,7 +99,10 @@ impl AsyncRead for Patient {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.desk.reads(&buffer.filled()[before..]);
+        read
     }
 }
 

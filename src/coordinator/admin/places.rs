@@ -1,6 +1,10 @@
 //! Who may be connected, and how many pages may be in memory.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{self, Body, Bytes},
@@ -9,9 +13,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::limits::{ADMIN_CONNS_MAX, ADMIN_PAGES_MAX, PROBE_CONNS_MAX};
+use super::admission::{self, Sitting};
+use crate::{
+    coordinator::{App, shown::shown},
+    limits::{ADMIN_CONNS_MAX, ADMIN_PAGES_MAX, PROBE_CONNS_MAX},
+};
 
 /// How long a connection may last; scrapers that keep theirs open come back.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
@@ -22,54 +30,120 @@ const PROBE_MAX: Duration = Duration::from_secs(2);
 /// How long a request waits until its page may be made.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// From where.
-    pub peer: SocketAddr,
-    /// True exactly when all places but those for probes were taken when it came.
-    pub probes_only: bool,
-}
+/// How long a request's head may take.
+const HEADER_MAX: Duration = Duration::from_secs(5);
+
+/// The same while more than half of the places are taken.
+const HEADER_PRESSED_MAX: Duration = Duration::from_secs(1);
 
 /// The places of connections.
-pub struct Places {
-    all: Arc<Semaphore>,
-    ordinary: Arc<Semaphore>,
+#[derive(Default)]
+pub struct Places(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    sitting: Vec<Sitting>,
+    /// Closed when its connection is to make room; in the order of `sitting`.
+    leave: Vec<oneshot::Sender<()>>,
+    came: u64,
+    evicted: u64,
 }
 
-/// One of them, until it is dropped.
+/// A connection's place, until it is dropped.
 pub struct Place {
-    _one: OwnedSemaphorePermit,
-    ordinary: Option<OwnedSemaphorePermit>,
+    app: Arc<App>,
+    id: u64,
+    probes_only: bool,
+    header_max: Duration,
+}
+
+/// What `/stats` and `/metrics` say of the places.
+pub struct Taken {
+    pub connections: usize,
+    pub evicted: u64,
 }
 
 impl Places {
-    /// All free.
-    pub fn new() -> Places {
-        let places = |count| Arc::new(Semaphore::new(count));
-        Places { all: places(ADMIN_CONNS_MAX + PROBE_CONNS_MAX), ordinary: places(ADMIN_CONNS_MAX) }
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().expect("nobody panics holding it")
     }
 
-    /// Waits until there is a place of any kind: only then the next client is taken.
-    pub async fn one(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.all).acquire_owned().await.expect("places are never closed")
+    /// How many are taken.
+    pub fn taken(&self) -> Taken {
+        let table = self.table();
+        Taken { connections: table.sitting.len(), evicted: table.evicted }
     }
 
-    /// Makes it the place of a client that is there now.
-    pub fn seat(&self, one: OwnedSemaphorePermit) -> Place {
-        Place { _one: one, ordinary: Arc::clone(&self.ordinary).try_acquire_owned().ok() }
+    /// Gives a client that has just come a place; whoever has to make room for it is told to go.
+    /// `None` only where nobody who could go is silent.
+    pub fn seat(app: &Arc<App>, peer: IpAddr) -> Option<(Place, oneshot::Receiver<()>)> {
+        let mut table = app.admin.places.table();
+        let probes_only = table.make_room()?;
+        let (leave, left) = oneshot::channel();
+        table.came += 1;
+        let id = table.came;
+        let silent_since = Some(Instant::now());
+        table.sitting.push(Sitting { id, peer, probes_only, silent_since });
+        table.leave.push(leave);
+        let pressed = table.sitting.len() > ADMIN_CONNS_MAX / 2;
+        let header_max = if pressed { HEADER_PRESSED_MAX } else { HEADER_MAX };
+        Some((Place { app: Arc::clone(app), id, probes_only, header_max }, left))
+    }
+}
+
+impl Table {
+    /// Makes room for one more. Whether that is a place for probes only; `None`: there is no room.
+    fn make_room(&mut self) -> Option<bool> {
+        for (probes_only, places) in [(false, ADMIN_CONNS_MAX), (true, PROBE_CONNS_MAX)] {
+            let of_kind = self.sitting.iter().filter(|s| s.probes_only == probes_only);
+            if of_kind.count() < places {
+                return Some(probes_only);
+            }
+            if let Some(id) = admission::victim(&self.sitting, probes_only) {
+                self.leave(id);
+                self.evicted += 1;
+                return Some(probes_only);
+            }
+        }
+        None
+    }
+
+    fn leave(&mut self, id: u64) {
+        if let Some(at) = self.sitting.iter().position(|sitting| sitting.id == id) {
+            self.sitting.swap_remove(at);
+            self.leave.swap_remove(at);
+        }
     }
 }
 
 impl Place {
     /// Whether it is one that is kept free for probes.
     pub fn probes_only(&self) -> bool {
-        self.ordinary.is_none()
+        self.probes_only
     }
 
     /// How long it may be held.
     pub fn lasts(&self) -> Duration {
-        if self.probes_only() { PROBE_MAX } else { CONNECTION_MAX }
+        if self.probes_only { PROBE_MAX } else { CONNECTION_MAX }
+    }
+
+    /// How long a request's head may take on it: less while many places are taken.
+    pub fn header_max(&self) -> Duration {
+        self.header_max
+    }
+
+    /// Something was asked, or an answer waits to be taken; or neither is so any more.
+    pub fn is_busy(&self, busy: bool) {
+        let mut table = self.app.admin.places.table();
+        if let Some(sitting) = table.sitting.iter_mut().find(|sitting| sitting.id == self.id) {
+            sitting.silent_since = (!busy).then(Instant::now);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.app.admin.places.table().leave(self.id);
     }
 }
 
@@ -77,13 +151,23 @@ impl Place {
 pub fn for_probes(method: &Method, path: &str) -> Response {
     let rule = format!("all {ADMIN_CONNS_MAX} connections to this endpoint are taken");
     let way_out = format!("{PROBE_CONNS_MAX} more may ask for /health and /ready; close some");
+    let (method, path) = (shown(method.as_str()), shown(path));
     let sentence = format!("{method} {path}: {rule} ({way_out})\n");
     (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
 }
 
 /// Room for pages.
-pub fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(ADMIN_PAGES_MAX))
+#[derive(Clone)]
+pub struct Room {
+    pages: Arc<Semaphore>,
+    /// One is made after the other, so that whoever asks for less is answered in between.
+    making: Arc<Semaphore>,
+}
+
+/// All of it.
+pub fn room() -> Room {
+    let semaphore = |places| Arc::new(Semaphore::new(places));
+    Room { pages: semaphore(ADMIN_PAGES_MAX), making: semaphore(1) }
 }
 
 /// A page, and the room it takes until the last byte of it has been taken.
@@ -99,15 +183,19 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Has a page made once there is room for it.
-pub async fn hold(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+pub async fn hold(State(room): State<Room>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let Ok(Ok(room)) = tokio::time::timeout(ROOM_WAIT, room.acquire_owned()).await else {
+    let free = tokio::time::timeout(ROOM_WAIT, room.pages.acquire_owned()).await;
+    let Ok(Ok(free)) = free else {
         let rule = format!("{ADMIN_PAGES_MAX} pages wait for clients who do not read them");
+        let (method, path) = (shown(method.as_str()), shown(&path));
         let sentence = format!("{method} {path}: {rule} (ask again in a moment)\n");
         return (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response();
     };
+    let making = room.making.acquire().await;
     let (head, page) = next.run(request).await.into_parts();
     let page = body::to_bytes(page, usize::MAX).await.expect("pages are made in memory");
-    let held = Bytes::from_owner(Held { page, _room: room });
+    drop(making);
+    let held = Bytes::from_owner(Held { page, _room: free });
     Response::from_parts(head, Body::from(held))
 }

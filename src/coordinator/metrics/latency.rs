@@ -46,7 +46,7 @@ impl<'e> Latencies<'e> {
         let (sum, count) = (sum_us / 1e6, percentiles.count);
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let mut classic = [(0.0, 0); BOUNDS_US.len() + 1];
-        classic.iter_mut().zip(bounds.zip(spread)).for_each(|(to, (le, n))| *to = (le, *n));
+        classic.iter_mut().zip(bounds.zip(spread)).for_each(|(to, (le, n))| *to = (le, n));
         let mut series = self.metric.encode_family(labels)?;
         if !self.native {
             return series.encode_histogram::<[Label; 0]>(sum, count, &classic, None);

@@ -95,6 +95,24 @@ fn of_names(pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     for (pool, name) in names() {
         family.put(&label(pool, name), stats::behind(pool, name) as f64)?;
     }
+    let help = "Addresses of a name that are not used, by why";
+    let mut family = Family::gauge(e, "pool_name_left_out", help)?;
+    for (pool, name) in names() {
+        let [of_pool, of_name] = label(pool, name);
+        for (why, count) in [
+            ("too_many", name.cut.dropped),
+            ("unreachable", name.cut.unreachable),
+            ("no_room", name.no_room),
+        ] {
+            let labels = [of_pool.clone(), of_name.clone(), ("reason", why.to_owned())];
+            family.put(&labels, count as f64)?;
+        }
+    }
+    let help = "Lookups of which something was left out";
+    let mut family = Family::counter(e, "pool_name_cuts", help)?;
+    for (pool, name) in names() {
+        family.put(&label(pool, name), name.cut_total as f64)?;
+    }
     Ok(())
 }
 

@@ -1,8 +1,7 @@
 //! What an answer is: a sorted set of endpoints, and how long it lasts. Pure.
 
 use std::{
-    cmp::Reverse,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -27,13 +26,25 @@ pub struct Endpoint {
     pub weight: u16,
 }
 
+/// What of an answer is not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Endpoints and hosts that were too many, each as often as it is named.
+    pub dropped: usize,
+    /// Endpoints that this host has no way to, by their family.
+    pub unreachable: usize,
+}
+
+/// From how many hosts of a service an address is remembered.
+const HEARD_FROM_MAX: usize = 4;
+
 /// Everybody behind a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Sorted, each address once, at most [`ENDPOINTS_MAX`].
     pub endpoints: Vec<Endpoint>,
-    /// Endpoints that were too many.
-    pub dropped: usize,
+    /// What was left out of it.
+    pub cut: Cut,
     /// From 1 s to 5 minutes.
     pub valid_for: Duration,
     /// From which hosts each address is: several may have the same one.
@@ -99,24 +110,40 @@ impl Place {
     }
 }
 
-/// The places that are asked for: each once, as many as there may be endpoints.
-pub(super) fn first_places(mut places: Vec<Place>) -> Vec<Place> {
+/// The places that are asked for, each once, as many as there may be endpoints; and how many are
+/// too many.
+pub(super) fn first_places(mut places: Vec<Place>) -> (Vec<Place>, usize) {
     places.sort();
     places.dedup();
+    let dropped = places.len().saturating_sub(ENDPOINTS_MAX);
     places.truncate(ENDPOINTS_MAX);
-    places
+    (places, dropped)
 }
 
 /// The addresses of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
+    /// Sorted, each once, of a family at most [`ENDPOINTS_MAX`].
     pub(super) ips: Vec<IpAddr>,
+    /// Those that were too many.
+    pub(super) dropped: usize,
     pub(super) ttl: Duration,
     /// The family that could not be looked up, and why: whether it is IPv6.
     pub(super) lost: Option<(bool, Why)>,
 }
 
 impl Found {
+    /// What one question has brought. Cut here, before every place gets all of it.
+    pub(super) fn new(ips: impl Iterator<Item = IpAddr>, ttl: Duration) -> Found {
+        let mut ips: Vec<IpAddr> = ips.collect();
+        ips.sort();
+        ips.dedup();
+        let dropped = ips.len().saturating_sub(ENDPOINTS_MAX);
+        ips.truncate(ENDPOINTS_MAX);
+        ips.shrink_to_fit();
+        Found { ips, dropped, ttl, lost: None }
+    }
+
     /// The other family could not be looked up. That it has nothing is an answer too.
     pub(super) fn without(mut self, is_v6: bool, why: Why) -> Found {
         self.lost = (!why.is_answer()).then_some((is_v6, why));
@@ -129,6 +156,7 @@ impl Found {
             return if one.ips.is_empty() { other } else { one };
         }
         one.ips.extend(other.ips);
+        one.dropped += other.dropped;
         one.ttl = one.ttl.min(other.ttl);
         one
     }
@@ -138,46 +166,99 @@ impl Answer {
     /// An address is its own answer.
     pub(super) fn fixed(address: SocketAddr) -> Answer {
         let endpoints = vec![Endpoint { priority: 0, address, weight: 1 }];
-        let (heard, lost) = (BTreeSet::new(), Vec::new());
-        Answer { endpoints, dropped: 0, valid_for: VALID_MAX, heard, lost }
+        let (heard, lost, cut) = (BTreeSet::new(), Vec::new(), Cut::default());
+        Answer { endpoints, cut, valid_for: VALID_MAX, heard, lost }
     }
 
-    /// Every place at every address of its host. An address that is named twice keeps its lowest
-    /// priority, and there its highest weight. A host that failed does not spoil the others.
+    /// Every place at every address of its host, as many as there may be: by priority, then by
+    /// host. An address that is named twice keeps its lowest priority, and there its highest
+    /// weight. A host that failed does not spoil the others.
     pub(super) fn new(places: &[Place], hosts: &[(Host, Result<Found, Why>)]) -> Answer {
-        let (mut endpoints, mut heard, mut lost) = (Vec::new(), BTreeSet::new(), Vec::new());
-        for Place { priority, host, port, weight } in places {
-            let (priority, port, weight) = (*priority, *port, *weight);
-            let lose =
-                |is_v6, why: &Why| Lost { host: host.clone(), port, is_v6, why: why.clone() };
-            for (_, outcome) in hosts.iter().filter(|(its, _)| its == host) {
-                let found = match outcome {
-                    Ok(found) => found,
-                    Err(why) => {
-                        lost.push(lose(None, why));
-                        continue;
+        let mut named = Named::default();
+        let mut lost = Vec::new();
+        let mut places: Vec<&Place> = places.iter().collect();
+        places.sort();
+        places.dedup();
+        for place in places {
+            let lose = |is_v6, why: &Why| Lost {
+                host: place.host.clone(),
+                port: place.port,
+                is_v6,
+                why: why.clone(),
+            };
+            for (_, outcome) in hosts.iter().filter(|(its, _)| *its == place.host) {
+                match outcome {
+                    Ok(found) => {
+                        named.add(place, found);
+                        lost.extend(found.lost.iter().map(|(is_v6, why)| lose(Some(*is_v6), why)));
                     }
-                };
-                for address in found.ips.iter().map(|ip| SocketAddr::new(*ip, port)) {
-                    endpoints.push(Endpoint { priority, address, weight });
-                    heard.insert((address, host.clone()));
+                    Err(why) => lost.push(lose(None, why)),
                 }
-                lost.extend(found.lost.iter().map(|(is_v6, why)| lose(Some(*is_v6), why)));
             }
         }
-        endpoints.sort_by_key(|e| (e.address, e.priority, Reverse(e.weight)));
-        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        let Named { endpoints, heard, dropped } = named;
+        let endpoint = |(address, (priority, weight))| Endpoint { priority, address, weight };
+        let mut endpoints: Vec<Endpoint> = endpoints.into_iter().map(endpoint).collect();
         endpoints.sort();
-        let dropped = endpoints.len().saturating_sub(ENDPOINTS_MAX);
-        endpoints.truncate(ENDPOINTS_MAX);
-        let mut answer = Answer { endpoints, dropped, valid_for: VALID_MAX, heard, lost };
+        let cut = Cut { dropped, unreachable: 0 };
+        let mut answer = Answer { endpoints, cut, valid_for: VALID_MAX, heard, lost };
         let found = hosts.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
         found.for_each(|found| answer.last_at_most(found.ttl));
         answer
     }
 
+    /// Leaves those out that this host has no way to, unless nobody would be left.
+    pub(super) fn keep_reachable(&mut self, has_way: impl Fn(SocketAddr) -> bool) {
+        let ways: Vec<bool> = self.endpoints.iter().map(|e| has_way(e.address)).collect();
+        if !ways.contains(&true) {
+            return;
+        }
+        self.cut.unreachable = ways.iter().filter(|has_way| !**has_way).count();
+        let mut ways = ways.into_iter();
+        self.endpoints.retain(|_| ways.next().unwrap_or(true));
+    }
+
     pub(super) fn last_at_most(&mut self, ttl: Duration) {
         self.valid_for = self.valid_for.min(ttl).clamp(VALID_MIN, VALID_MAX);
+    }
+}
+
+/// Endpoints that were named so far.
+#[derive(Default)]
+struct Named {
+    /// Priority and weight by address.
+    endpoints: BTreeMap<SocketAddr, (u16, u16)>,
+    heard: BTreeSet<Heard>,
+    dropped: usize,
+}
+
+impl Named {
+    /// Places come in the order of their priority.
+    fn add(&mut self, place: &Place, found: &Found) {
+        self.dropped += found.dropped;
+        for address in found.ips.iter().map(|ip| SocketAddr::new(*ip, place.port)) {
+            let is_full = self.endpoints.len() >= ENDPOINTS_MAX;
+            match self.endpoints.entry(address) {
+                btree_map::Entry::Occupied(mut known) => {
+                    let (priority, weight) = known.get_mut();
+                    if *priority == place.priority {
+                        *weight = place.weight.max(*weight);
+                    }
+                }
+                btree_map::Entry::Vacant(_) if is_full => {
+                    self.dropped += 1;
+                    continue;
+                }
+                btree_map::Entry::Vacant(free) => {
+                    free.insert((place.priority, place.weight));
+                }
+            }
+            let of_it = (address, Host::Itself)..;
+            let from = self.heard.range(of_it).take_while(|(of, _)| *of == address).count();
+            if from < HEARD_FROM_MAX {
+                self.heard.insert((address, place.host.clone()));
+            }
+        }
     }
 }
 
@@ -188,8 +269,8 @@ mod tests {
     use super::*;
 
     fn found(ips: &[&str], ttl_s: u64) -> Found {
-        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        Found { ips, ttl: Duration::from_secs(ttl_s), lost: None }
+        let ips = ips.iter().map(|ip| ip.parse().unwrap());
+        Found::new(ips, Duration::from_secs(ttl_s))
     }
 
     fn named(host: &str, found: Found) -> (Host, Result<Found, Why>) {
@@ -227,7 +308,7 @@ mod tests {
             "2 [::1]:81 1",
         ];
         assert_eq!(shown, expected);
-        assert_eq!((answer.dropped, answer.valid_for), (0, Duration::from_secs(30)));
+        assert_eq!((answer.cut.dropped, answer.valid_for), (0, Duration::from_secs(30)));
     }
 
     #[test]
@@ -237,6 +318,47 @@ mod tests {
             let answer = Answer::new(&[Place::of_name(80)], &hosts);
             assert_eq!(answer.valid_for, Duration::from_secs(valid_s), "{ttl_s}");
         }
+    }
+
+    /// 1. A service has as many hosts as there may be, each with thousands of addresses. 2. What is
+    ///    kept of it is bounded, and the rest is counted.
+    #[test]
+    fn an_answer_is_cut_before_it_is_expanded() {
+        let many = |host: u8| {
+            (0..4000u32)
+                .map(move |i| IpAddr::from((10 << 24 | u32::from(host) << 16 | i).to_be_bytes()))
+        };
+        let hosts: Vec<_> = (0..=255)
+            .map(|i: u8| named(&format!("h{i:03}"), Found::new(many(i), Duration::from_secs(9))))
+            .collect();
+        let places: Vec<_> = (0..=255).map(|i| place(0, &format!("h{i:03}"), 80, 1)).collect();
+        let kept = |(_, found): &(Host, Result<Found, Why>)| found.as_ref().unwrap().ips.capacity();
+        assert!(hosts.iter().map(kept).all(|kept| kept == ENDPOINTS_MAX));
+        let answer = Answer::new(&places, &hosts);
+        assert_eq!(answer.endpoints.len() + answer.cut.dropped, 256 * 4000);
+        assert_eq!((answer.endpoints.len(), answer.heard.len()), (ENDPOINTS_MAX, ENDPOINTS_MAX));
+        // The same addresses behind every host.
+        let hosts: Vec<_> = (0..=255)
+            .map(|i: u8| named(&format!("h{i:03}"), Found::new(many(0), Duration::from_secs(9))))
+            .collect();
+        let heard = Answer::new(&places, &hosts).heard.len();
+        assert_eq!(heard, ENDPOINTS_MAX * HEARD_FROM_MAX);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_is_left_out_unless_nobody_is_left() {
+        let answer = || {
+            let hosts = [(Host::Itself, Ok(found(&["10.0.0.1", "10.0.0.2", "::1"], 60)))];
+            Answer::new(&[Place::of_name(80)], &hosts)
+        };
+        let kept = |has_way: fn(SocketAddr) -> bool| {
+            let mut answer = answer();
+            answer.keep_reachable(has_way);
+            (answer.endpoints.len(), answer.cut.unreachable)
+        };
+        assert_eq!(kept(|address| address.is_ipv4()), (2, 1));
+        assert_eq!(kept(|address| address.ip() == IpAddr::from([10, 0, 0, 2])), (1, 2));
+        assert_eq!((kept(|_| true), kept(|_| false)), ((3, 0), (3, 0)));
     }
 
     proptest! {
@@ -251,11 +373,11 @@ mod tests {
             all.sort();
             all.dedup();
             let places: Vec<_> = ports.iter().map(|port| place(0, "a", *port, 1)).collect();
-            let hosts = [named("a", Found { ips, ttl: Duration::ZERO, lost: None })];
+            let hosts = [named("a", Found::new(ips.into_iter(), Duration::ZERO))];
             let answer = Answer::new(&places, &hosts);
             let sorted = answer.endpoints.is_sorted_by(|a, b| a.address < b.address);
             prop_assert!(sorted && answer.endpoints.len() <= ENDPOINTS_MAX);
-            prop_assert_eq!(answer.endpoints.len() + answer.dropped, all.len());
+            prop_assert_eq!(answer.endpoints.len() + answer.cut.dropped, all.len());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, mem::discriminant, time::Duration};
 
-use super::answer::{Answer, Endpoint, Heard, Lost};
+use super::answer::{Answer, Cut, Endpoint, Heard, Lost};
 use crate::limits::ENDPOINTS_MAX;
 
 /// After the first failure; doubled with each one that follows.
@@ -53,6 +53,7 @@ impl std::fmt::Display for Why {
 pub(super) struct Watched {
     endpoints: Vec<Endpoint>,
     heard: BTreeSet<Heard>,
+    cut: Cut,
     failed: Option<Why>,
     /// In a row.
     failures: u32,
@@ -63,7 +64,8 @@ pub(super) struct Watched {
 pub(super) struct News {
     /// True exactly when the endpoints are not what they were.
     pub(super) changed: bool,
-    pub(super) dropped: usize,
+    /// True exactly when not the same is left out as before.
+    pub(super) cut_changed: bool,
     /// What is worth telling: a change of state, not each failure.
     pub(super) told: Option<Told>,
     /// Until the next lookup.
@@ -93,8 +95,10 @@ impl Watched {
                 let of_known = |lost: &Lost| kept.iter().any(|heard| lost.covers(heard));
                 let counts = |lost: &&Lost| lost.always_counts() || of_known(lost);
                 let failure = answer.lost.iter().find(counts).map(|lost| lost.why.clone());
-                let (dropped, valid_for) = (answer.dropped, answer.valid_for);
-                let changed = self.replace(answer, kept);
+                let (cut, valid_for) = (answer.cut, answer.valid_for);
+                let (changed, too_many) = self.replace(answer, kept);
+                let cut = Cut { dropped: cut.dropped + too_many, ..cut };
+                let cut_changed = std::mem::replace(&mut self.cut, cut) != cut;
                 let (told, wait) = match failure {
                     Some(why) => {
                         let (told, wait) = self.fail(why);
@@ -106,13 +110,18 @@ impl Watched {
                         (told, valid_for)
                     }
                 };
-                News { changed, dropped, told, wait }
+                News { changed, cut_changed, told, wait }
             }
             Err(why) => {
                 let (told, wait) = self.fail(why);
-                News { changed: false, dropped: 0, told, wait }
+                News { changed: false, cut_changed: false, told, wait }
             }
         }
+    }
+
+    /// What was left out of the last answer.
+    pub(super) fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// Why the last lookup failed, or a part of it.
@@ -135,8 +144,9 @@ impl Watched {
         self.heard.iter().filter(is_lost).cloned().collect()
     }
 
-    /// Takes an answer in, and keeps `kept`, of which it says nothing. Whether anything changed.
-    fn replace(&mut self, answer: Answer, kept: BTreeSet<Heard>) -> bool {
+    /// Takes an answer in, and keeps `kept`, of which it says nothing. Whether anything changed,
+    /// and how many are too many with them.
+    fn replace(&mut self, answer: Answer, kept: BTreeSet<Heard>) -> (bool, usize) {
         let Answer { mut endpoints, mut heard, .. } = answer;
         let named: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let is_kept = |known: &&Endpoint| {
@@ -144,12 +154,13 @@ impl Watched {
         };
         endpoints.extend(self.endpoints.iter().filter(is_kept));
         endpoints.sort();
+        let too_many = endpoints.len().saturating_sub(ENDPOINTS_MAX);
         endpoints.truncate(ENDPOINTS_MAX);
         heard.extend(kept);
         heard.retain(|(address, _)| endpoints.iter().any(|e| e.address == *address));
         let changed = self.endpoints != endpoints;
         (self.endpoints, self.heard) = (endpoints, heard);
-        changed
+        (changed, too_many)
     }
 }
 
@@ -170,8 +181,8 @@ mod tests {
     type Outcome = (Host, Result<Found, Why>);
 
     fn found(ips: &[&str], lost: Option<(bool, Why)>) -> Result<Found, Why> {
-        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        Ok(Found { ips, ttl: Duration::from_secs(TTL_S), lost })
+        let ips = ips.iter().map(|ip| ip.parse().unwrap());
+        Ok(Found { lost, ..Found::new(ips, Duration::from_secs(TTL_S)) })
     }
 
     /// A host of a service.

@@ -43,7 +43,7 @@ function ofPool(pool, listeners) {
     const panic = pool.panic ? 'all are tried (panic)' : 'new clients are reset';
     return [
       bad(
-        `Not ready: pool ${pool.name} has no usable backend`,
+        `Pool ${pool.name} has no usable backend`,
         `listener ${served.join(', ')}; ${panic}`,
       ),
     ];

@@ -25,14 +25,14 @@ const REST: Duration = Duration::from_secs(1);
 
 impl Pool {
     /// From now on these are behind `spec`, which has the slots `slots`. Gives the slots of those
-    /// who were not there before.
+    /// who were not there before, and how many found none.
     pub(super) fn found(
         &mut self,
         slots: Range<usize>,
         spec: &config::Backend,
         endpoints: &[Endpoint],
         bridge: &Bridge,
-    ) -> Vec<usize> {
+    ) -> (Vec<usize>, usize) {
         let first = slots.clone().all(|slot| self.at(slot).is_none());
         for slot in slots.clone() {
             let Some(backend) = self.at(slot) else { continue };
@@ -43,7 +43,7 @@ impl Pool {
                 self.settle(slot, "");
             }
         }
-        let mut fresh = Vec::new();
+        let (mut fresh, mut no_room) = (Vec::new(), 0);
         for endpoint in endpoints {
             let is_it = |backend: &Backend| backend.address == endpoint.address;
             let known = |pool: &Pool, slot: &usize| pool.get(*slot).is_some_and(is_it);
@@ -54,11 +54,10 @@ impl Pool {
                 self.comes(slot, spec, endpoint, (before, first));
                 fresh.push(slot);
             } else {
-                let (pool, address) = (self.name.as_str(), endpoint.address);
-                tracing::warn!(pool, %address, "no room for it: those that are gone still serve");
+                no_room += 1;
             }
         }
-        fresh
+        (fresh, no_room)
     }
 
     fn stays(&mut self, slot: usize, spec: &config::Backend, endpoint: &Endpoint) {

@@ -12,7 +12,7 @@ use crate::{
     config::{self, OnUnhealthy, Outlier, Target},
     coordinator::{
         events::{Event, Events},
-        names::Why,
+        names::{Cut, Why},
         stats::BackendSums,
     },
     health::{
@@ -32,7 +32,7 @@ pub struct Pool {
     pub(super) rules: Rules,
     pub(super) slots: Range<usize>,
     /// By slot, from the first one of the pool on; `None` where a slot is free.
-    backends: Vec<Option<Backend>>,
+    backends: Vec<Option<Box<Backend>>>,
     /// The names that the file has instead of addresses.
     pub names: Vec<Name>,
     /// True exactly when too few backends are healthy, so that all of them are used.
@@ -62,6 +62,12 @@ pub struct Name {
     pub spec: config::Backend,
     pub slots: Range<usize>,
     pub state: Lookup,
+    /// What was left out of the last answer.
+    pub cut: Cut,
+    /// Addresses of it that wait until somebody who is gone has finished.
+    pub no_room: usize,
+    /// Lookups of which something was left out.
+    pub cut_total: u64,
 }
 
 /// What the last lookup of a name came to.
@@ -117,25 +123,25 @@ impl Pool {
                 let backend = Backend::new(made.ids, &spec, address, BackendSums::default());
                 made.put(slots.start, Some(backend));
             } else {
-                made.names.push(Name { spec, slots, state: Lookup::Waiting });
+                let (state, cut) = (Lookup::Waiting, Cut::default());
+                made.names.push(Name { spec, slots, state, cut, no_room: 0, cut_total: 0 });
             }
         }
         made
     }
 
     pub(super) fn get(&self, slot: usize) -> Option<&Backend> {
-        self.backends[slot - self.slots.start].as_ref()
+        self.backends[slot - self.slots.start].as_deref()
     }
 
     pub(super) fn put(&mut self, slot: usize, backend: Option<Backend>) {
-        self.backends[slot - self.slots.start] = backend;
+        self.backends[slot - self.slots.start] = backend.map(Box::new);
     }
 
     /// The backends that are there, each with its slot.
     pub fn backends(&self) -> impl Iterator<Item = (usize, &Backend)> {
-        let at =
-            |(i, backend)| Option::as_ref(backend).map(|backend| (self.slots.start + i, backend));
-        self.backends.iter().enumerate().filter_map(at)
+        let slots = self.slots.clone().zip(&self.backends);
+        slots.filter_map(|(slot, backend)| Some((slot, backend.as_deref()?)))
     }
 
     /// True exactly when it has somebody without a name, or all its names were looked up.
@@ -155,7 +161,7 @@ impl Pool {
     }
 
     pub(super) fn at(&mut self, slot: usize) -> Option<&mut Backend> {
-        self.backends[slot - self.slots.start].as_mut()
+        self.backends[slot - self.slots.start].as_deref_mut()
     }
 
     /// Draws the conclusion of a change, and tells it once; `event` is what has changed.

@@ -17,7 +17,7 @@ use crate::{
     config::Word,
     coordinator::gather::Gathered,
     hist::{History, Percentiles},
-    limits::ACCESS_RECORDS_MAX,
+    limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
 /// The whole of `/stats`, as JSON.
@@ -46,9 +46,26 @@ fn head(app: &App) -> Value {
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
         "access_log": access_log(app),
+        "admin": admin(app),
+        "checks": checks(app),
         "shards": shards(app),
         "shard_spread": shard_spread(app),
     })
+}
+
+fn admin(app: &App) -> Value {
+    let taken = app.admin.places.taken();
+    json!({
+        "connections": taken.connections,
+        "connections_max": ADMIN_CONNS_MAX + PROBE_CONNS_MAX,
+        "evicted_total": taken.evicted,
+        "changes_refused_total": app.admin.refused.total(),
+    })
+}
+
+fn checks(app: &App) -> Value {
+    let (running, waiting) = app.check_places.counts();
+    json!({ "running": running, "running_max": CHECKS_AT_ONCE_MAX, "waiting": waiting })
 }
 
 fn access_log(app: &App) -> Value {
@@ -211,6 +228,10 @@ fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
         "state": state,
         "error": error,
         "backends": behind(pool, name),
+        "dropped": name.cut.dropped,
+        "unreachable": name.cut.unreachable,
+        "waiting": name.no_room,
+        "cut_total": name.cut_total,
     })
 }
 
