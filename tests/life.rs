@@ -12,6 +12,8 @@ mod admin;
 mod admin_bounds;
 #[path = "life/drain.rs"]
 mod drain;
+#[path = "life/edges.rs"]
+mod edges;
 #[path = "life/events.rs"]
 mod events;
 #[path = "life/history.rs"]

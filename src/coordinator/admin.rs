@@ -42,10 +42,7 @@ use super::{
     pools::Pool,
     seconds, stats,
 };
-use crate::{
-    args::cause,
-    bridge::{Phase, ShardState},
-};
+use crate::bridge::{Phase, ShardState};
 
 /// How long a request's head may take.
 const HEADER_MAX: Duration = Duration::from_secs(5);
@@ -63,23 +60,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Binds the admin listener; done before the first connection is served.
 ///
 /// # Errors
-/// A sentence that names the address, the cause and the way out.
-pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
-    let bound = net::TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        // Connections inherit it.
-        .and_then(|listener| {
-            Ok(sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER).map(|()| listener)?)
-        });
-    bound.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                " (another process has it: stop that one, or write another admin.listen)"
-            }
-            _ => "",
-        };
-        format!("cannot listen on admin {address}: {}{hint}", cause(&error))
-    })
+/// What the kernel says.
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let listener = net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // Connections inherit it.
+    sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
+    Ok(listener)
 }
 
 /// Serves for ever, a bounded number of connections at a time.

@@ -163,7 +163,19 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, dropped as f64)?;
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
+    sources(app, e)?;
     access_log(app, e)
+}
+
+fn sources(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let sources = &app.bridge.gates.sources;
+    let (in_use, max) = sources.fill();
+    let help = "Clients of listeners with max_connections_per_source that have a connection";
+    Family::gauge(e, "sources_in_use", help)?.put(&none, f64::from(in_use))?;
+    Family::gauge(e, "sources_max", "Places for them")?.put(&none, max as f64)?;
+    let help = "Connections refused because no place was left to count their client";
+    Family::counter(e, "sources_overflows", help)?.put(&none, sources.overflows() as f64)
 }
 
 fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ mod found;
 mod pool;
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -139,6 +140,21 @@ impl Pools {
         pool.names[name].state = state;
         let (spec, slots) = (pool.names[name].spec.clone(), pool.names[name].slots.clone());
         pool.found(slots, &spec, endpoints, bridge)
+    }
+
+    /// These of an answer are ourselves, and left out. Gives those that were not before, which are
+    /// counted.
+    pub fn refused(
+        &mut self,
+        (pool, name): (usize, usize),
+        refused: Vec<SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let name = &mut self.0[pool].names[name];
+        let is_fresh = |address: &&SocketAddr| !name.refused.contains(address);
+        let fresh: Vec<SocketAddr> = refused.iter().filter(is_fresh).copied().collect();
+        name.refused_total += fresh.len() as u64;
+        name.refused = refused;
+        fresh
     }
 
     /// Does what an operator asks for; `Err` names what is unknown.

@@ -1,6 +1,7 @@
 //! One pool as the coordinator sees it: its backends, and the roster that follows from them.
 
 use std::{
+    net::SocketAddr,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -62,6 +63,16 @@ pub struct Name {
     pub spec: config::Backend,
     pub slots: Range<usize>,
     pub state: Lookup,
+    /// Of the last answer, what is left out because it is ourselves.
+    pub refused: Vec<SocketAddr>,
+    /// How often an address came to be left out.
+    pub refused_total: u64,
+}
+
+impl Name {
+    fn new(spec: config::Backend, slots: Range<usize>) -> Name {
+        Name { spec, slots, state: Lookup::Waiting, refused: Vec::new(), refused_total: 0 }
+    }
 }
 
 /// What the last lookup of a name came to.
@@ -117,7 +128,7 @@ impl Pool {
                 let backend = Backend::new(made.ids, &spec, address, BackendSums::default());
                 made.put(slots.start, Some(backend));
             } else {
-                made.names.push(Name { spec, slots, state: Lookup::Waiting });
+                made.names.push(Name::new(spec, slots));
             }
         }
         made

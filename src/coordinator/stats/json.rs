@@ -45,10 +45,17 @@ fn head(app: &App) -> Value {
         "connections_active": app.bridge.gates.runtime.taken(),
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
+        "sources": sources(app),
         "access_log": access_log(app),
         "shards": shards(app),
         "shard_spread": shard_spread(app),
     })
+}
+
+fn sources(app: &App) -> Value {
+    let sources = &app.bridge.gates.sources;
+    let (in_use, max) = sources.fill();
+    json!({ "in_use": in_use, "max": max, "overflows_total": sources.overflows() })
 }
 
 fn access_log(app: &App) -> Value {
@@ -210,6 +217,8 @@ fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
         "state": state,
         "error": error,
         "backends": behind(pool, name),
+        "refused": name.refused,
+        "refused_total": name.refused_total,
     })
 }
 
