@@ -1,4 +1,4 @@
-//! A network of one's own: what a host looks like that has no IPv6, few ports, or silent neighbours.
+//! A network of one's own: how a host looks that has no IPv6, few ports, or silent neighbours.
 
 use std::{
     fs::File,

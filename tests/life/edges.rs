@@ -161,7 +161,7 @@ fn the_last_descriptors_are_the_admin_endpoints() {
     });
 }
 
-/// 1. Both sockets of a connection ask their peer after the time of the file. 2. With `"0s"` neither
+/// 1. Both sockets of a connection ask their peer after the time of the file. 2. With `"0s"` none
 ///    does.
 #[test]
 fn both_sides_are_asked_whether_they_are_there() {
