@@ -50,9 +50,9 @@ pub const FDS_RESERVED: u64 = 256;
 /// admin listener, the access log, what is opened for a moment. 13 were seen.
 pub const FDS_OF_PROCESS: u64 = 24;
 
-/// Of each shard besides its listening sockets: its engine, its bell, its clock, what wakes it, the
-/// spare one, the engine that waits for room, the socket that asks for a way. 4 were seen at rest.
-pub const FDS_PER_SHARD: u64 = 7;
+/// Of each shard besides its listening sockets: its engine, its bell, what wakes it, the spare one,
+/// which were seen at rest; the engine that waits for room, the socket that asks for a way.
+pub const FDS_PER_SHARD: u64 = 6;
 
 /// Of admin connections, health checks and questions to name servers, each of them at its bound.
 pub const FDS_OF_CONTROL: u64 =
@@ -204,11 +204,11 @@ impl Limits {
             Auto::Auto => host.cpus,
             Auto::Fixed(shards) => shards,
         };
+        let reserved = host.reserved(config, shards);
         let pipes_per_shard = match runtime.pipes_per_shard {
-            Auto::Auto => pipes_that_fit(host, shards, runtime.pipe_size),
+            Auto::Auto => pipes_that_fit(host, reserved, shards, runtime.pipe_size),
             Auto::Fixed(pipes) => pipes,
         };
-        let reserved = host.reserved(config, shards);
         let pipe_fds = FDS_PER_PIPE * u64::from(pipes_per_shard) * shards as u64;
         let room = host.nofile.saturating_sub(reserved.all + pipe_fds) / FDS_PER_CONN;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
@@ -256,11 +256,12 @@ fn pipe_bytes(host: &Host) -> u64 {
     }
 }
 
-/// As many as these bytes give while none has grown, and an eighth of the descriptors, over all
-/// shards.
-fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
+/// As many as these bytes give while none has grown, and an eighth of the descriptors, but at most a
+/// quarter of those that are left: connections come first. Over all shards.
+fn pipes_that_fit(host: &Host, reserved: Reserved, shards: usize, pipe_size: u32) -> u32 {
     let by_bytes = pipe_bytes(host) / u64::from(pipe_size);
-    let by_fds = host.nofile / 8 / FDS_PER_PIPE;
+    let left = host.nofile.saturating_sub(reserved.all);
+    let by_fds = (host.nofile / 8).min(left / 4) / FDS_PER_PIPE;
     let each = by_bytes.min(by_fds) / shards as u64;
     each.min(u64::from(PIPES_PER_SHARD_MAX)) as u32
 }
@@ -359,22 +360,25 @@ mod tests {
     fn a_host_with_few_descriptors_still_serves() {
         let limits = Limits::fit(&config(""), &host(256)).unwrap();
         assert_eq!(limits.pipes_per_shard, 8);
-        // 24 of the process, 2 x 8 of its shards, and a quarter for the rest.
-        assert_eq!(limits.max_connections, (256 - (24 + 16 + 64) - 32) / 2);
+        // 24 of the process, 2 x 7 of its shards, and a quarter for the rest.
+        assert_eq!(limits.max_connections, (256 - (24 + 14 + 64) - 32) / 2);
     }
 
     #[test]
     fn sockets_of_every_shard_for_every_listener_are_counted() {
         let many = |shards: usize, listeners: usize| {
-            let mut config = config(&format!("shards = {shards}\npipes_per_shard = 0"));
+            let mut config = config(&format!("shards = {shards}"));
             config.listeners = vec![config.listeners[0].clone(); listeners];
-            Limits::fit(&config, &host(1024)).map(|limits| u64::from(limits.max_connections))
+            let limits = Limits::fit(&config, &host(1024))?;
+            let pipes = u64::from(limits.pipes_per_shard) * shards as u64;
+            Ok((u64::from(limits.max_connections), pipes))
         };
-        assert_eq!(many(2, 1), Ok((1024 - 256) / 2));
-        assert_eq!(many(2, 300), Ok((1024 - (24 + 2 * 307 + 184)) / 2));
-        assert_eq!(many(64, 5), Ok((1024 - (24 + 64 * 12 + 184)) / 2));
-        let refused = many(64, 300).unwrap_err();
-        assert!(refused.contains("19672 of them for shards") && refused.contains("fewer shards"));
+        assert_eq!(many(2, 1), Ok(((1024 - 256 - 128) / 2, 64)));
+        // A quarter of the 204 that are left: 12 pipes for each of the two.
+        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 184) - 48) / 2, 24)));
+        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 184)) / 2, 0)));
+        let refused: String = many(64, 300).unwrap_err();
+        assert!(refused.contains("19608 of them for shards") && refused.contains("fewer shards"));
     }
 
     #[test]
