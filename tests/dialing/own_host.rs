@@ -114,6 +114,27 @@ fn want_of_local_ports_is_no_fault_of_the_backend() {
     });
 }
 
+/// 1. A listener and a backend have link-local addresses with the number of their interface. 2. They
+///    are bound, dialed, checked and shown as such.
+#[test]
+fn link_local_addresses_have_the_number_of_their_interface() {
+    let link = "ip link add d0 index 77 type veth peer name d1\nip link set d0 up\n\
+                ip link set d1 up\nip -6 addr add fe80::77/64 dev d0 nodad";
+    on_a_host_of_its_own(link, || {
+        each_driver(|driver| {
+            let server = Server::echo_at("[fe80::77%77]:0".parse().unwrap());
+            let config = Config::new(driver).listen(&["[fe80::77%77]:0"]);
+            let config = config.health("kind = \"tcp\"\ninterval = \"50ms\"");
+            let proxy = config.backend(server.address).start();
+            (0..10).for_each(|_| peer::echo(&mut proxy.connect(), b"over the link"));
+            let stats = proxy.stats();
+            let address = stats.0["listeners"][0]["addresses"][0].as_str().unwrap();
+            assert!(address.starts_with("[fe80::77%77]:"), "{address}");
+            assert_eq!(stats.state(0), "healthy");
+        });
+    });
+}
+
 /// A client that takes no port of the proxy's dials.
 fn from_127_2(to: SocketAddr) -> TcpStream {
     static PORT: AtomicU16 = AtomicU16::new(20_000);
