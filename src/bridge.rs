@@ -9,11 +9,16 @@ mod access_log;
 mod boards;
 mod histograms;
 mod inbox;
+mod loops;
 mod plan;
 mod roster;
+mod sources;
 mod words;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 pub use self::{
     access_log::{AccessLogBoard, ConnRecord, Dialed, RecordQueue},
@@ -23,8 +28,10 @@ pub use self::{
     },
     histograms::{BackendLatency, Histograms, ListenerLatency},
     inbox::{Arrival, Fresh, Inbox},
-    plan::{Access, Balance, Listener, Plan, Pool, SendProxy, Splice},
+    loops::Loops,
+    plan::{Access, Balance, Listener, Plan, Pool, SendProxy, SourceLimit, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
+    sources::{NoSourcePlace, SourcePlace, Sources},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},
 };
 use crate::counter::Gate;
@@ -60,6 +67,18 @@ pub struct Gates {
     pub runtime: Gate,
     /// One per listener, in the order of the plan.
     pub listeners: Vec<Gate>,
+    /// Of each client, where a listener has a limit for them.
+    pub sources: Sources,
+    /// A descriptor with this number or a higher one is not for traffic. Kernel: a new one gets the
+    /// lowest number that is free (POSIX), so it says how many are left.
+    pub descriptors: u32,
+}
+
+impl Gates {
+    /// Whether traffic may have this descriptor.
+    pub fn is_for_traffic(&self, descriptor: impl AsFd) -> bool {
+        (descriptor.as_fd().as_raw_fd() as u32) < self.descriptors
+    }
 }
 
 /// Both sides' view of each other.
@@ -69,8 +88,10 @@ pub struct Bridge {
     pub plan: Plan,
     /// Down: who of each pool may be picked, in the order of the plan.
     pub rosters: Vec<RosterCell>,
-    /// Places for connections; the one thing that shards write together.
+    /// Places for connections; what shards write together.
     pub gates: Gates,
+    /// Across: connections that come back to us.
+    pub loops: Loops,
     /// Up: what each shard counts.
     pub boards: Boards,
     /// What became of the lines of the access log.
@@ -85,6 +106,7 @@ impl Bridge {
         Bridge {
             rosters: plan.pools.iter().map(|_| RosterCell::default()).collect(),
             gates,
+            loops: Loops::new(plan.slots, plan.listeners.len()),
             boards: Boards::new(&plan, seats),
             access_log: AccessLogBoard::default(),
             phase: AtomicU8::new(Phase::Running as u8),

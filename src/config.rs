@@ -23,6 +23,7 @@ mod json;
 mod near;
 mod pool;
 mod problem;
+mod references;
 mod target;
 mod token;
 mod units;
@@ -33,6 +34,7 @@ pub use access::Access;
 pub use health_check::{HealthCheck, HttpProbe, Probe, Statuses, TcpProbe};
 pub use pool::{Backend, Balance, Counted, OnUnhealthy, Outlier, Pool, SendProxy, WEIGHT_MAX};
 pub use problem::{Problem, Problems};
+pub use references::References;
 pub use target::Target;
 pub use token::Token;
 pub use words::Word;
@@ -139,8 +141,8 @@ pub struct Runtime {
     pub shards: Auto<usize>,
     /// What a shard waits with.
     pub driver: Driver,
-    /// One CPU for each shard.
-    pub pin_cpus: bool,
+    /// One CPU for each shard; auto: where there is a shard for each CPU of the affinity mask.
+    pub pin_cpus: Auto<bool>,
     /// From the signal to the end of accepting.
     pub drain_delay: Duration,
     /// Then, until what is left is cut.
@@ -160,7 +162,7 @@ impl Default for Runtime {
         Runtime {
             shards: Auto::Auto,
             driver: Driver::Auto,
-            pin_cpus: true,
+            pin_cpus: Auto::Auto,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             max_connections: Auto::Auto,
@@ -292,6 +294,26 @@ pub struct Listener {
     pub splice: Splice,
     /// Whose connections it takes.
     pub access: Access,
+    /// How many connections a client may have, and what is one client.
+    pub source: SourceLimit,
+    /// How long a silent peer is left in peace before it is asked whether it is there, on both
+    /// sides. `None`: never.
+    pub keepalive: Option<Duration>,
+}
+
+/// Connections that one client may have at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimit {
+    /// `None`: no limit.
+    pub max_connections: Option<u32>,
+    /// Bits of an IPv4 address (1 to 32) and of an IPv6 address (1 to 128) that tell clients apart.
+    pub prefix: [u8; 2],
+}
+
+impl Default for SourceLimit {
+    fn default() -> SourceLimit {
+        SourceLimit { max_connections: None, prefix: [32, 64] }
+    }
 }
 
 /// What a listener speaks.

@@ -42,7 +42,7 @@ use crate::{
     access_log::AccessLog,
     args::cause,
     bridge::{Bridge, Phase, ShardState},
-    config::Config,
+    config::{Config, References},
     limits::{FLUSH_MAX, Limits},
     log::LostLines,
     rt::Choice,
@@ -62,6 +62,8 @@ pub struct Setup {
     pub events: Arc<Events>,
     /// Every backend; its rosters are published.
     pub pools: Pools,
+    /// Who leads where.
+    pub references: References,
     /// From [`bind_admin`].
     pub admin: net::TcpListener,
     /// The addresses each listener is bound to, in the order of the plan.
@@ -81,6 +83,7 @@ struct App {
     driver: Choice,
     limits: Limits,
     bound: Vec<Vec<SocketAddr>>,
+    references: References,
     lost_lines: LostLines,
     started: Instant,
     /// The same by the clock on the wall, read once: it may be set meanwhile.
@@ -159,6 +162,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             driver: setup.driver,
             limits: setup.limits,
             bound: setup.bound,
+            references: setup.references,
             lost_lines: setup.lost_lines,
             started: Instant::now(),
             started_at: SystemTime::now(),

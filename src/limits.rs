@@ -4,6 +4,10 @@
 //! |---|---|
 //! | connections of a listener, of the runtime | the newest is reset, counted in `refused_total` |
 //! | descriptors | accepting pauses, queued clients are reset, counted |
+//! | descriptors but the last ([`FDS_KEPT_FOR_ADMIN`]) | the newest is reset, counted |
+//! | connections of a client | the newest is reset, counted in `refused_total` |
+//! | clients that are counted ([`SOURCE_SLOTS_MAX`]) | one without a place is reset, counted |
+//! | our own dials above a connection ([`OWN_DIALS_MAX`]) | it is reset, counted |
 //! | pipes of a shard, and their bytes | the direction copies, counted in `pipes_dry_total` |
 //! | pipes of a shard that may grow | the others keep their size |
 //! | buffers of a shard's ring | the socket is asked itself, counted |
@@ -42,9 +46,31 @@ pub const FDS_PER_CONN: u64 = 2;
 /// The two ends.
 pub const FDS_PER_PIPE: u64 = 2;
 
-/// Listeners, rings, event descriptors, admin connections, health checks, questions to name
-/// servers, spare descriptors.
+/// Kept from connections at least, on a host with enough of them; more where listeners and shards
+/// need more.
 pub const FDS_RESERVED: u64 = 256;
+
+/// Of the process, whatever is configured: standard streams, signals, the coordinator's engine, the
+/// admin listener, the access log, what is opened for a moment. 13 were seen.
+pub const FDS_OF_PROCESS: u64 = 24;
+
+/// Of each shard besides its listening sockets: its engine, its bell, what wakes it, the spare one,
+/// which were seen at rest; the engine that waits for room, the socket that asks for a way.
+pub const FDS_PER_SHARD: u64 = 6;
+
+/// Of admin connections, health checks and questions to name servers, each of them at its bound.
+pub const FDS_OF_CONTROL: u64 =
+    (ADMIN_CONNS_MAX + PROBE_CONNS_MAX + CHECKS_AT_ONCE_MAX + QUESTIONS_AT_ONCE_MAX) as u64;
+
+/// The last ones, which traffic never gets: whatever eats descriptors, the admin endpoint answers.
+pub const FDS_KEPT_FOR_ADMIN: u64 = 16;
+
+/// Our own dials that may be above a connection: what is deeper goes round in circles.
+pub const OWN_DIALS_MAX: u8 = 4;
+
+/// Places for clients of listeners with `max_connections_per_source`: 8 MiB. Four for each
+/// connection that may be, up to this.
+pub const SOURCE_SLOTS_MAX: usize = 1 << 20;
 
 /// Connections to the admin endpoint that may ask for anything.
 pub const ADMIN_CONNS_MAX: usize = 64;
@@ -86,7 +112,7 @@ pub const EARLY_ENDS_MAX: usize = 1024;
 /// Events kept for `/stats/events`: at most 500 bytes each in practice, 0.5 MB.
 pub const EVENTS_MAX: usize = 1000;
 
-/// Seconds kept for `/stats/history`: five minutes, at most 900 bytes each, 0.3 MB; and 0.5 MB of
+/// Seconds kept for `/stats/history`: five minutes, at most 920 bytes each, 0.3 MB; and 0.5 MB of
 /// histograms for the one that is going on.
 pub const SECONDS_MAX: usize = 300;
 
@@ -117,10 +143,8 @@ pub const HANDED_WAITING_MAX: usize = ACCEPTS_PER_TURN;
 /// Connections the sweep looks at before others get a turn.
 pub const SWEEP_PER_TURN: usize = 1024;
 
-const _: () = assert!(
-    FDS_RESERVED as usize
-        >= ADMIN_CONNS_MAX + PROBE_CONNS_MAX + CHECKS_AT_ONCE_MAX + QUESTIONS_AT_ONCE_MAX + 64
-);
+const _: () = assert!(FDS_RESERVED > FDS_OF_PROCESS + FDS_OF_CONTROL + FDS_KEPT_FOR_ADMIN);
+const _: () = assert!(FDS_KEPT_FOR_ADMIN >= PROBE_CONNS_MAX as u64);
 
 const PAGE: u64 = 4096;
 
@@ -148,6 +172,17 @@ pub struct Limits {
     pub grown_pipes_per_shard: u32,
     /// Bytes that all pipes of a shard may have together.
     pub pipe_bytes_per_shard: u64,
+    /// Descriptors with this number or a higher one are the admin endpoint's.
+    pub traffic_descriptors: u32,
+}
+
+/// Descriptors that are not for connections and pipes.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    /// What we make for certain: the process, its shards, and a socket of each of them for each
+    /// address that is listened on.
+    made: u64,
+    all: u64,
 }
 
 impl Host {
@@ -161,9 +196,14 @@ impl Host {
         }
     }
 
-    /// On a host with few descriptors a quarter of them is reserved instead.
-    fn reserved(&self) -> u64 {
-        FDS_RESERVED.min(self.nofile / 4)
+    /// On a host with few descriptors a quarter of them is reserved instead, and what is made for
+    /// certain always.
+    fn reserved(&self, config: &Config, shards: usize) -> Reserved {
+        let addresses: usize = config.listeners.iter().map(|listener| listener.listen.len()).sum();
+        let made = FDS_OF_PROCESS + shards as u64 * (FDS_PER_SHARD + addresses as u64);
+        let quarter = self.nofile / 4;
+        let control = (FDS_OF_CONTROL + FDS_KEPT_FOR_ADMIN).min(quarter);
+        Reserved { made, all: FDS_RESERVED.min(quarter).max(made + control) }
     }
 }
 
@@ -178,26 +218,27 @@ impl Limits {
             Auto::Auto => host.cpus,
             Auto::Fixed(shards) => shards,
         };
+        let reserved = host.reserved(config, shards);
         let pipes_per_shard = match runtime.pipes_per_shard {
-            Auto::Auto => pipes_that_fit(host, shards, runtime.pipe_size),
+            Auto::Auto => pipes_that_fit(host, reserved, shards, runtime.pipe_size),
             Auto::Fixed(pipes) => pipes,
         };
         let pipe_fds = FDS_PER_PIPE * u64::from(pipes_per_shard) * shards as u64;
-        let room = host.nofile.saturating_sub(host.reserved() + pipe_fds) / FDS_PER_CONN;
+        let room = host.nofile.saturating_sub(reserved.all + pipe_fds) / FDS_PER_CONN;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let max_connections = match runtime.max_connections {
             Auto::Auto => room,
             Auto::Fixed(wanted) if wanted <= room => wanted,
             Auto::Fixed(wanted) => {
-                return Err(does_not_fit(wanted, room, pipe_fds, host));
+                return Err(does_not_fit((wanted, room), (reserved, pipe_fds), host));
             }
         };
         if max_connections == 0 {
             return Err(format!(
-                "no connection fits {} open files: {} are reserved and {pipe_fds} are for pipes \
-                 (raise the limit with ulimit -n, or lower runtime.pipes_per_shard)",
-                host.nofile,
-                host.reserved()
+                "no connection fits {} open files: {} are reserved, {} of them for shards and \
+                 their listening sockets, and {pipe_fds} are for pipes (raise the limit with \
+                 ulimit -n, lower runtime.pipes_per_shard, or have fewer shards or listeners)",
+                host.nofile, reserved.all, reserved.made
             ));
         }
         let planned = u64::from(pipes_per_shard) * u64::from(runtime.pipe_size);
@@ -216,6 +257,7 @@ impl Limits {
             pipes_per_shard,
             grown_pipes_per_shard,
             pipe_bytes_per_shard,
+            traffic_descriptors: traffic_descriptors(host),
         })
     }
 }
@@ -228,11 +270,12 @@ fn pipe_bytes(host: &Host) -> u64 {
     }
 }
 
-/// As many as these bytes give while none has grown, and an eighth of the descriptors, over all
-/// shards.
-fn pipes_that_fit(host: &Host, shards: usize, pipe_size: u32) -> u32 {
+/// As many as these bytes give while none has grown, and an eighth of the descriptors, but at most a
+/// quarter of those that are left: connections come first. Over all shards.
+fn pipes_that_fit(host: &Host, reserved: Reserved, shards: usize, pipe_size: u32) -> u32 {
     let by_bytes = pipe_bytes(host) / u64::from(pipe_size);
-    let by_fds = host.nofile / 8 / FDS_PER_PIPE;
+    let left = host.nofile.saturating_sub(reserved.all);
+    let by_fds = (host.nofile / 8).min(left / 4) / FDS_PER_PIPE;
     let each = by_bytes.min(by_fds) / shards as u64;
     each.min(u64::from(PIPES_PER_SHARD_MAX)) as u32
 }
@@ -250,13 +293,23 @@ fn pipes_that_may_grow(bytes: u64, runtime: &Runtime, pipes: u32) -> u32 {
     (bytes / each).min(u64::from(pipes / 4)) as u32
 }
 
-fn does_not_fit(wanted: u32, room: u32, pipe_fds: u64, host: &Host) -> String {
-    let sum = FDS_PER_CONN * u64::from(wanted) + host.reserved() + pipe_fds;
+/// Where few are left all of them are for whoever comes first.
+fn traffic_descriptors(host: &Host) -> u32 {
+    let kept = FDS_KEPT_FOR_ADMIN.min(host.nofile / 16);
+    u32::try_from(host.nofile - kept).unwrap_or(u32::MAX)
+}
+
+fn does_not_fit(
+    (wanted, room): (u32, u32),
+    (reserved, pipe_fds): (Reserved, u64),
+    host: &Host,
+) -> String {
+    let reserved = reserved.all;
+    let sum = FDS_PER_CONN * u64::from(wanted) + reserved + pipe_fds;
     format!(
         "runtime.max_connections = {wanted}: needs {sum} open files \
-         ({FDS_PER_CONN} x {wanted} sockets + {} reserved + {pipe_fds} for pipes), \
+         ({FDS_PER_CONN} x {wanted} sockets + {reserved} reserved + {pipe_fds} for pipes), \
          the limit is {} (write at most {room} or \"auto\", or raise the limit with ulimit -n)",
-        host.reserved(),
         host.nofile
     )
 }
@@ -321,7 +374,31 @@ mod tests {
     fn a_host_with_few_descriptors_still_serves() {
         let limits = Limits::fit(&config(""), &host(256)).unwrap();
         assert_eq!(limits.pipes_per_shard, 8);
-        assert_eq!(limits.max_connections, (256 - 64 - 32) / 2);
+        // 24 of the process, 2 x 7 of its shards, and a quarter for the rest.
+        assert_eq!(limits.max_connections, (256 - (24 + 14 + 64) - 32) / 2);
+    }
+
+    #[test]
+    fn sockets_of_every_shard_for_every_listener_are_counted() {
+        let many = |shards: usize, listeners: usize| {
+            let mut config = config(&format!("shards = {shards}"));
+            config.listeners = vec![config.listeners[0].clone(); listeners];
+            let limits = Limits::fit(&config, &host(1024))?;
+            let pipes = u64::from(limits.pipes_per_shard) * shards as u64;
+            Ok((u64::from(limits.max_connections), pipes))
+        };
+        assert_eq!(many(2, 1), Ok(((1024 - 256 - 128) / 2, 64)));
+        // A quarter of the 204 that are left: 12 pipes for each of the two.
+        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 184) - 48) / 2, 24)));
+        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 184)) / 2, 0)));
+        let refused: String = many(64, 300).unwrap_err();
+        assert!(refused.contains("19608 of them for shards") && refused.contains("fewer shards"));
+    }
+
+    #[test]
+    fn the_last_descriptors_are_not_for_traffic() {
+        let of = |nofile| Limits::fit(&config(""), &host(nofile)).unwrap().traffic_descriptors;
+        assert_eq!((of(20_000), of(1024), of(160)), (19_984, 1008, 150));
     }
 
     #[test]

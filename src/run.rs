@@ -2,11 +2,11 @@
 //!
 //! The order matters: everything that can be refused is refused before the first connection.
 
+mod bind;
 mod shards;
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
     os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
@@ -16,8 +16,8 @@ use std::{
 use crate::{
     access_log::AccessLog,
     args::cause,
-    bridge::{Bridge, Gates, Plan, Seat},
-    config::{self, Config, Driver as DriverWish},
+    bridge::{Bridge, Gates, Plan, Seat, Sources},
+    config::{self, Auto, Config, Driver as DriverWish, References, Target},
     coordinator::{self, Events, Pools},
     counter::Gate,
     limits::{Host, Limits},
@@ -35,9 +35,23 @@ pub fn check(path: &Path) -> ExitCode {
             return summarise(path, &problems.to_string(), &format!("{count} problem(s)"));
         }
     };
-    match Limits::fit(&config, &Host::ask()) {
-        Ok(_) => summarise(path, "", "valid"),
-        Err(problem) => summarise(path, &format!("{}: {problem}", path.display()), "1 problem(s)"),
+    let problems = fitted(&config).map_or_else(|problems| problems, |_| Vec::new());
+    let lines: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
+    match lines.len() {
+        0 => summarise(path, "", "valid"),
+        count => summarise(path, &lines.join("\n"), &format!("{count} problem(s)")),
+    }
+}
+
+/// Fits the configuration to this host: its limits, and its addresses.
+fn fitted(config: &Config) -> Result<Limits, Vec<String>> {
+    let limits = Limits::fit(config, &Host::ask());
+    let loops = References::of(config).problems(sock::is_of_this_host);
+    match limits {
+        Ok(limits) if loops.is_empty() => Ok(limits),
+        Ok(_) => Err(loops),
+        Err(problem) => Err([vec![problem], loops].concat()),
     }
 }
 
@@ -75,23 +89,28 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
-    let in_file = |problem| format!("{}: {problem}", config.path.display());
-    let limits = Limits::fit(&config, &Host::ask()).map_err(in_file)?;
+    let in_file = |problem: &String| format!("{}: {problem}", config.path.display());
+    let limits = fitted(&config).map_err(|problems| {
+        problems.iter().map(in_file).collect::<Vec<String>>().join("\nringway: ")
+    })?;
     let plan = Plan::new(&config);
     let gates = Gates {
         runtime: Gate::new(limits.max_connections),
         listeners: gates(&config, limits.max_connections),
+        sources: Sources::new(limits.max_connections, limits_sources(&config)),
+        descriptors: limits.traffic_descriptors,
     };
     let seats = seats(&config, limits.shards).map_err(|error| cause(&error))?;
     // For the life of the process: shards never end before it does.
     let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(plan, gates, seats)));
     let (driver, threads) = shards::prepare(bridge, wish(config.runtime.driver))?;
     let access_log = AccessLog::open(&config.log.access)?;
-    let admin = coordinator::bind_admin(config.admin.listen)?;
-    let sockets = bind(&config, &bridge.plan, limits.shards)?;
+    let sockets = bind::bind(&config, &bridge.plan, limits.shards)?;
     warn_without_pipes(&config, &limits);
     // Before a shard accepts: it would find nobody to pick.
     let events = Arc::new(Events::default());
+    let references = references(&config, &sockets)?;
+    put_loops(&config, bridge, &references);
     let pools = Pools::new(&config, bridge, &events);
     let setups = shard_setups(&config, bridge, &limits, sockets.per_shard);
     let setup = coordinator::Setup {
@@ -101,7 +120,8 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
         limits,
         events,
         pools,
-        admin,
+        references,
+        admin: sockets.admin,
         bound: sockets.bound,
         access_log,
         lost_lines,
@@ -124,54 +144,40 @@ fn gates(config: &Config, most: u32) -> Vec<Gate> {
     config.listeners.iter().map(|l| Gate::new(places(l))).collect()
 }
 
+fn limits_sources(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| listener.source.max_connections.is_some())
+}
+
 /// A bell for each shard, and its CPU within the affinity mask when shards are pinned.
 fn seats(config: &Config, shards: usize) -> io::Result<Vec<Seat>> {
-    let usable = match config.runtime.pin_cpus {
-        true => core_affinity::get_core_ids().unwrap_or_default(),
-        false => Vec::new(),
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    let pinned = match config.runtime.pin_cpus {
+        Auto::Fixed(pinned) => pinned,
+        // With fewer shards every instance on this host would sit on the first CPUs of the mask,
+        // and its neighbours too; the scheduler knows better who is busy.
+        Auto::Auto => shards >= usable.len(),
     };
+    let usable = if pinned { usable } else { Vec::new() };
     let cpu = |shard: usize| usable.get(shard % usable.len().max(1)).map(|cpu| cpu.id);
     (0..shards).map(|shard| Ok(Seat { cpu: cpu(shard), bell: Bell::new()? })).collect()
 }
 
-struct Sockets {
-    /// The addresses of each listener, ports chosen.
-    bound: Vec<Vec<SocketAddr>>,
-    /// Listening sockets of each shard, with the index of their listener.
-    per_shard: Vec<Vec<(usize, OwnedFd)>>,
+/// Who leads where, now that ports are chosen.
+fn references(config: &Config, sockets: &bind::Sockets) -> Result<References, String> {
+    let admin = sockets.admin.local_addr().map_err(|error| cause(&error))?;
+    Ok(References::bound(config, admin, sockets.bound.clone()))
 }
 
-/// Claims every address alone first, then gives each shard its own socket on it.
-fn bind(config: &Config, plan: &Plan, shards: usize) -> Result<Sockets, String> {
-    let mut sockets = Sockets {
-        bound: vec![Vec::new(); config.listeners.len()],
-        per_shard: (0..shards).map(|_| Vec::new()).collect(),
-    };
-    for (i, listener) in config.listeners.iter().enumerate() {
-        let options = &plan.listeners[i].sockets;
-        for address in &listener.listen {
-            let refused = |error| cannot_listen(&listener.name, *address, &error);
-            let claimed = sock::claim(*address).map_err(refused)?;
-            for shard in &mut sockets.per_shard {
-                shard.push((i, sock::listen(claimed, options).map_err(refused)?));
+/// Tells the shards which backends of the file are listeners of ours.
+fn put_loops(config: &Config, bridge: &Bridge, references: &References) {
+    for (pool, plan) in config.pools.iter().zip(&bridge.plan.pools) {
+        for (backend, slots) in pool.backends.iter().zip(&plan.entries) {
+            if let Target::Address(address) = backend.address {
+                let listeners = references.listeners_at(address, sock::is_of_this_host);
+                bridge.loops.put(slots.start, &listeners);
             }
-            sockets.bound[i].push(claimed);
         }
     }
-    Ok(sockets)
-}
-
-fn cannot_listen(listener: &str, address: SocketAddr, error: &io::Error) -> String {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            " (another process listens there, perhaps another ringway, or a listener above in this \
-             file does: stop it, or choose another address)"
-        }
-        io::ErrorKind::PermissionDenied => " (ports under 1024 need CAP_NET_BIND_SERVICE)",
-        io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
-        _ => "",
-    };
-    format!("listener {listener}: cannot listen on {address}: {}{hint}", cause(error))
 }
 
 /// Splicing without pipes is copying; better said at the start than found in a profile.

@@ -7,8 +7,9 @@ pub(crate) mod calls;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use rustix::{
@@ -18,7 +19,7 @@ use rustix::{
     pipe::{PipeFlags, SpliceFlags},
     process::{Resource, Rlimit},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 #[cfg(not(test))]
 use self::calls as kernel;
@@ -57,6 +58,51 @@ pub struct Options {
     /// `TCP_NOTSENT_LOWAT`: bytes that may wait in a socket's send queue without having been sent;
     /// 0: the kernel's.
     pub unsent_max: u32,
+    /// How it comes out that a peer has vanished.
+    pub liveness: Liveness,
+}
+
+/// How it comes out that a peer has vanished: a cable that was pulled says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Liveness {
+    /// How long a silent peer is left in peace; then it is asked [`PROBES`] times. `None`: never.
+    pub keepalive: Option<Duration>,
+    /// How long bytes may stay without an acknowledgement. `None`: as long as the kernel tries,
+    /// about 15 minutes.
+    pub user_timeout: Option<Duration>,
+}
+
+/// Questions of the kernel that a vanished peer leaves without an answer.
+pub const PROBES: u32 = 6;
+
+/// From one question to the next.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Liveness {
+    /// Of the connections of a listener.
+    ///
+    /// Kernel: with `TCP_USER_TIMEOUT` the number of probes is not looked at any more
+    /// (net/ipv4/tcp_timer.c, `tcp_keepalive_timer`), so that a peer that vanished would stay for
+    /// all of `idle_timeout`; and it ends those who are there and read nothing. Hence it is set
+    /// where there are no probes, and never shorter than `idle_timeout`, which ends them anyway.
+    pub fn new(keepalive: Option<Duration>, idle_timeout: Option<Duration>) -> Liveness {
+        let user_timeout = if keepalive.is_some() { None } else { idle_timeout };
+        Liveness { keepalive, user_timeout }
+    }
+
+    fn apply(&self, socket: &Socket) -> io::Result<()> {
+        if let Some(idle) = self.keepalive {
+            let keepalive = TcpKeepalive::new()
+                .with_time(idle)
+                .with_interval(PROBE_INTERVAL)
+                .with_retries(PROBES);
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        match self.user_timeout {
+            None => Ok(()),
+            timeout => socket.set_tcp_user_timeout(timeout),
+        }
+    }
 }
 
 impl Options {
@@ -67,7 +113,7 @@ impl Options {
         if self.unsent_max > 0 {
             socket.set_tcp_notsent_lowat(self.unsent_max)?;
         }
-        Ok(())
+        self.liveness.apply(socket)
     }
 }
 
@@ -309,6 +355,19 @@ pub fn dial_is_short(error: &io::Error, address: SocketAddr) -> bool {
 pub fn has_way_to(address: SocketAddr) -> bool {
     kernel::connect_datagram(address).map_or_else(|error| is_shortage(&error), |()| true)
 }
+
+/// Whether an address is one of this host.
+///
+/// Kernel: who talks to an address of its own host does so from that very address, unless it is a
+/// loopback one. Binding to it would tell too, but not where `net.ipv4.ip_nonlocal_bind` is set.
+pub fn is_of_this_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let source = || kernel::datagram_source(SocketAddr::new(ip, DISCARD));
+    ip.is_loopback() || ip.is_unspecified() || source().is_ok_and(|source| source.ip() == ip)
+}
+
+/// A port, since there has to be one; nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// Whether a connected socket is its own peer.
 ///

@@ -111,7 +111,7 @@ fn what_is_not_written_has_its_documented_default() {
     let (_, text) = files("valid").into_iter().find(|(p, _)| p.ends_with("minimal.toml")).unwrap();
     let expected = json!({
         "runtime": {
-            "shards": "auto", "driver": "auto", "pin_cpus": true, "drain_delay": "0s",
+            "shards": "auto", "driver": "auto", "pin_cpus": "auto", "drain_delay": "0s",
             "drain_timeout": "30s", "max_connections": "auto", "pipes_per_shard": "auto",
             "pipe_size": "256KiB", "unsent_max": "128KiB",
         },
@@ -121,7 +121,8 @@ fn what_is_not_written_has_its_documented_default() {
         "listener": [{
             "name": "edge", "mode": "tcp", "listen": ["127.0.0.1:0"], "pool": "web",
             "max_connections": 0, "idle_timeout": "10m", "half_close_timeout": "1m",
-            "splice": "auto", "allow": [], "deny": [],
+            "splice": "auto", "allow": [], "deny": [], "max_connections_per_source": 0,
+            "source_prefix": [32, 64], "keepalive": "1m",
         }],
         "pool": [{
             "name": "web", "balance": "least_connections", "hash_on": "source_ip",
@@ -152,6 +153,7 @@ fn zero_switches_off() {
     let config = config::load(&path).unwrap();
     assert_eq!(config.listeners[0].idle_timeout, None);
     assert_eq!(config.listeners[0].pool, 1);
+    assert_eq!(config.listeners[0].keepalive, None);
     assert_eq!(config.log.report, None);
     assert_eq!(config.log.access, AccessLog::File(path.with_file_name("logs/access.log")));
     assert_eq!(config.pools[0].health_check, None);

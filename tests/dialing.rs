@@ -18,6 +18,8 @@ mod http_checks;
 mod opinions;
 #[path = "dialing/outlier.rs"]
 mod outlier;
+#[path = "dialing/own_host.rs"]
+mod own_host;
 #[path = "dialing/panic.rs"]
 mod panic;
 #[path = "dialing/tcp_checks.rs"]

@@ -14,6 +14,8 @@ mod admin_bounds;
 mod admin_hostile;
 #[path = "life/drain.rs"]
 mod drain;
+#[path = "life/edges.rs"]
+mod edges;
 #[path = "life/events.rs"]
 mod events;
 #[path = "life/history.rs"]

@@ -1,6 +1,8 @@
 //! Names of backends become addresses, whatever the name server does.
 
 mod kit;
+#[path = "names/ourselves.rs"]
+mod ourselves;
 #[path = "names/pool.rs"]
 mod pool;
 #[path = "names/server.rs"]

@@ -151,15 +151,18 @@ fn a_sink_takes_everything_and_closes_when_the_peer_ends() {
 fn a_delay_comes_before_the_first_answer_only() {
     let backend = backend(&["echo", "--delay", "300ms"]);
     let mut stream = connect(backend.address);
-    let mut waits = [0; 2].map(|_: i32| {
+    let mut ask = || {
         let start = Instant::now();
         stream.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
         start.elapsed()
-    });
-    assert!(waits[0] >= Duration::from_millis(300), "answered after {:?}", waits[0]);
-    waits.sort();
-    assert!(waits[0] < Duration::from_millis(300), "the second answer waited too: {waits:?}");
+    };
+    let first = ask();
+    assert!(first >= Duration::from_millis(300), "answered after {first:?}");
+    // A machine that is busy elsewhere makes some of them wait; a delay would make all of them.
+    let later: Vec<Duration> = (0..20).map(|_| ask()).collect();
+    let soonest = later.iter().min().unwrap();
+    assert!(*soonest < Duration::from_millis(300), "later answers waited too: {later:?}");
 }
 
 #[test]

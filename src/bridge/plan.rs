@@ -2,11 +2,11 @@
 
 use std::{ops::Range, time::Duration};
 
-pub use crate::config::{Access, Balance, SendProxy, Splice};
+pub use crate::config::{Access, Balance, SendProxy, SourceLimit, Splice};
 use crate::{
     config::{self, AccessLog, Config, Target},
     limits::SLOTS_PER_NAME,
-    sock,
+    sock::{self, Liveness},
 };
 
 /// Everything that goes down to the shards and never changes. The backends of all pools have their
@@ -41,6 +41,8 @@ pub struct Listener {
     pub access: Access,
     /// What the sockets of its connections have.
     pub sockets: sock::Options,
+    /// How much of it one client may have.
+    pub source: SourceLimit,
 }
 
 /// What a shard needs to know of a pool.
@@ -111,7 +113,11 @@ impl Listener {
             half_close_timeout: listener.half_close_timeout,
             splice: listener.splice,
             access: listener.access.clone(),
-            sockets: sock::Options { unsent_max: runtime.unsent_max },
+            sockets: sock::Options {
+                unsent_max: runtime.unsent_max,
+                liveness: Liveness::new(listener.keepalive, listener.idle_timeout),
+            },
+            source: listener.source,
         }
     }
 }

@@ -103,7 +103,8 @@ pub enum EndReason {
     Drained,
     /// Refused before a pick for want of a place; [`Refusal`] says of which.
     Overload,
-    /// Refused before a pick: the listener's `allow` or `deny` does not want the client.
+    /// Refused before a pick: the listener's `allow` or `deny` does not want the client, or it is a
+    /// dial of our own, too many deep.
     Denied,
     /// Not given yet: a backend that goes keeps its connections.
     BackendRemoved,
@@ -222,16 +223,22 @@ pub enum Refusal {
     Denied,
     /// Every backend that is left has `backend.max_connections`.
     BackendsFull,
+    /// The client has `listener.max_connections_per_source`, or no slot is left to count it.
+    SourceFull,
+    /// Too many of our own dials are above it: a pool leads back to its listener.
+    Loop,
 }
 
 impl Refusal {
     /// All, in index order.
-    pub const ALL: [Refusal; 5] = [
+    pub const ALL: [Refusal; 7] = [
         Refusal::ListenerFull,
         Refusal::RuntimeFull,
         Refusal::Descriptors,
         Refusal::Denied,
         Refusal::BackendsFull,
+        Refusal::SourceFull,
+        Refusal::Loop,
     ];
 
     /// The word in `/stats`.
@@ -242,13 +249,15 @@ impl Refusal {
             Refusal::Descriptors => "descriptors",
             Refusal::Denied => "denied",
             Refusal::BackendsFull => "backend_max_connections",
+            Refusal::SourceFull => "source_max_connections",
+            Refusal::Loop => "loop",
         }
     }
 
     /// How such a connection ended.
     pub fn end_reason(self) -> EndReason {
         match self {
-            Refusal::Denied => EndReason::Denied,
+            Refusal::Denied | Refusal::Loop => EndReason::Denied,
             _ => EndReason::Overload,
         }
     }

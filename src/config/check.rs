@@ -17,7 +17,7 @@ use super::{
     AccessLog, Admin, Auto, Dns, Listener, Log, Pool, Runtime,
     file::{Entry, Table},
     token::token,
-    value::{address, auto, boolean, duration, maybe, name, size, word},
+    value::{address, auto, auto_or_boolean, duration, maybe, name, size, word},
 };
 
 const SHARDS_MAX: u32 = 1024;
@@ -82,7 +82,7 @@ fn runtime(mut table: Table<'_>) -> Runtime {
             Auto::Fixed(count) => Auto::Fixed(count as usize),
         },
         driver: table.or("driver", default.driver, word),
-        pin_cpus: table.or("pin_cpus", default.pin_cpus, boolean),
+        pin_cpus: table.or("pin_cpus", default.pin_cpus, auto_or_boolean),
         drain_delay: table.or("drain_delay", default.drain_delay, duration),
         drain_timeout: table.or("drain_timeout", default.drain_timeout, duration),
         max_connections: table

@@ -52,7 +52,7 @@ fn runtime(runtime: &Runtime) -> Value {
     json!({
         "shards": auto(runtime.shards),
         "driver": runtime.driver.word(),
-        "pin_cpus": runtime.pin_cpus,
+        "pin_cpus": auto(runtime.pin_cpus),
         "drain_delay": duration_text(runtime.drain_delay),
         "drain_timeout": duration_text(runtime.drain_timeout),
         "max_connections": auto(runtime.max_connections),
@@ -75,6 +75,9 @@ fn listener(listener: &Listener, config: &Config) -> Value {
         "splice": listener.splice.word(),
         "allow": networks(&listener.access.allow),
         "deny": networks(&listener.access.deny),
+        "max_connections_per_source": listener.source.max_connections.unwrap_or(0),
+        "source_prefix": listener.source.prefix,
+        "keepalive": maybe(listener.keepalive),
     })
 }
 

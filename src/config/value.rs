@@ -16,9 +16,15 @@ use super::{
     units::{self, NoDuration},
 };
 
-/// Reads one value; refusals are reported and give `None`.
-pub(super) fn boolean(entry: &Entry<'_>) -> Option<bool> {
-    entry.value.as_bool().or_else(|| entry.wrong_type("true or false (for example true)"))
+/// `"auto"`, true or false; here as everywhere, refusals are reported and give `None`.
+pub(super) fn auto_or_boolean(entry: &Entry<'_>) -> Option<Auto<bool>> {
+    const RULE: &str = "\"auto\", true or false";
+    match entry.value {
+        DeValue::String(text) if text == "auto" => Some(Auto::Auto),
+        DeValue::String(_) => entry.refuse(format_args!("not {RULE} (true has no quotes)")),
+        DeValue::Boolean(value) => Some(Auto::Fixed(*value)),
+        _ => entry.wrong_type(format_args!("{RULE} (for example \"auto\")")),
+    }
 }
 
 /// A whole number within `range`.
@@ -117,12 +123,33 @@ pub(super) fn size(entry: &Entry<'_>) -> Option<u64> {
 /// An IP address and a port.
 pub(super) fn address(entry: &Entry<'_>) -> Option<SocketAddr> {
     let text = entry.text("an address and port (for example \"127.0.0.1:8080\")")?;
-    text.parse().ok().or_else(|| {
-        let of_v6 = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
-        let bare_v6 = text.matches(':').count() > 1 && text.chars().all(of_v6);
-        let way_out = if bare_v6 { "[IPV6]:PORT" } else { "IP:PORT" };
-        entry.refuse(format_args!("not an address and port (write {way_out:?})"))
-    })
+    match text.parse() {
+        Ok(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let (ip, port) = (v6.ip(), v6.port());
+            entry.refuse(format_args!(
+                "a link-local address without its interface (write \"[{ip}%NUMBER]:{port}\"; the \
+                 first column of `ip link` is the number)"
+            ))
+        }
+        Ok(address) => Some(address),
+        Err(_) => entry.refuse(no_address(text)),
+    }
+}
+
+/// What is wrong with a text that is no address and port, and the way out.
+fn no_address(text: &str) -> String {
+    let zone = text.split_once('%').and_then(|(_, rest)| rest.split_once(']'));
+    if let Some((zone, _)) = zone.filter(|(zone, _)| zone.parse::<u32>().is_err()) {
+        let shown: String = zone.chars().take(16).collect();
+        return format!(
+            "{shown:?} is the name of an interface (write its number, the first column of \
+             `ip link`: \"[IPV6%2]:PORT\")"
+        );
+    }
+    let of_v6 = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+    let bare_v6 = text.matches(':').count() > 1 && text.chars().all(of_v6);
+    let way_out = if bare_v6 { "[IPV6]:PORT" } else { "IP:PORT" };
+    format!("not an address and port (write {way_out:?})")
 }
 
 /// A network, or one address.

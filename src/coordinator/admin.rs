@@ -48,7 +48,7 @@ use super::{
     shown::shown,
     stats,
 };
-use crate::{args::cause, sock::BACKLOG};
+use crate::sock::BACKLOG;
 
 /// How long a request may take once its head is there, body included: who is slower holds one of
 /// few places.
@@ -94,25 +94,15 @@ impl Desk {
 /// Binds the admin listener; done before the first connection is served.
 ///
 /// # Errors
-/// A sentence that names the address, the cause and the way out.
-pub fn bind(address: SocketAddr) -> Result<net::TcpListener, String> {
-    let bound = net::TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        // Connections inherit it.
-        .and_then(|listener| {
-            Ok(sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER).map(|()| listener)?)
-        })
-        // What std asks for is so short that a probe behind a crowd waits for its second SYN.
-        .and_then(|listener| Ok(rustix::net::listen(&listener, BACKLOG).map(|()| listener)?));
-    bound.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                " (another process has it: stop that one, or write another admin.listen)"
-            }
-            _ => "",
-        };
-        format!("cannot listen on admin {address}: {}{hint}", cause(&error))
-    })
+/// What the kernel says.
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let listener = net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // Connections inherit it.
+    sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
+    // What std asks for is so short that a probe behind a crowd waits for its second SYN.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 /// Serves for ever, a bounded number of connections at a time.

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use super::{
     App, check,
     events::Event,
-    names::{Look, Names, TRY_MAX, Told},
+    names::{Endpoint, Look, Names, TRY_MAX, Told},
     pools::Pool,
 };
-use crate::config::{Config, Target};
+use crate::{
+    config::{Config, Target},
+    sock,
+};
 
 /// How often a starting process looks whether every name was looked up.
 const POLL: Duration = Duration::from_millis(5);
@@ -56,7 +59,15 @@ fn tell(app: &App, pool: usize, name: &Target, told: &Told) {
 }
 
 fn take(app: &Arc<App>, name: (usize, usize), look: &Look<'_>) {
-    let fresh = app.pools().looked_up(name, look, app.bridge);
+    let endpoints = without_ourselves(app, name, look.endpoints);
+    let look = Look { endpoints: &endpoints, ..*look };
+    let fresh = app.pools().looked_up(name, &look, app.bridge);
+    for (slot, backend) in app.pools().get(name.0).backends() {
+        if fresh.contains(&slot) {
+            let listeners = app.references.listeners_at(backend.address, sock::is_of_this_host);
+            app.bridge.loops.put(slot, &listeners);
+        }
+    }
     for slot in &fresh {
         // What was recorded there was somebody else's.
         let mut gathered = app.gathered.lock().expect("nobody panics holding it");
@@ -64,6 +75,26 @@ fn take(app: &Arc<App>, name: (usize, usize), look: &Look<'_>) {
     }
     drop(app.pools_in_force());
     fresh.into_iter().for_each(|slot| check::begin(app, name.0, slot));
+}
+
+/// Without those of the answer that lead back to a listener of the pool, or to the admin endpoint.
+fn without_ourselves(
+    app: &App,
+    (pool, name): (usize, usize),
+    endpoints: &[Endpoint],
+) -> Vec<Endpoint> {
+    let refusal =
+        |endpoint: &Endpoint| app.references.refusal(pool, endpoint.address, sock::is_of_this_host);
+    let (refused, kept): (Vec<Endpoint>, Vec<Endpoint>) =
+        endpoints.iter().copied().partition(|endpoint| refusal(endpoint).is_some());
+    let mut pools = app.pools();
+    let fresh = pools.refused((pool, name), refused.iter().map(|e| e.address).collect());
+    for endpoint in refused.iter().filter(|endpoint| fresh.contains(&endpoint.address)) {
+        let (pool, address) = (&app.config.pools[pool].name, endpoint.address);
+        let rule = refusal(endpoint).unwrap_or_default();
+        tracing::warn!(pool, %address, "an answer is left out: {rule}");
+    }
+    kept
 }
 
 /// Waits until every pool has somebody without a name, or all its names were looked up once,

@@ -165,6 +165,7 @@ fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
     checks(app, e)?;
     admin(app, e)?;
+    sources(app, e)?;
     access_log(app, e)
 }
 
@@ -189,6 +190,17 @@ fn admin(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     Family::counter(e, "admin_evicted", help)?.put(&none, taken.evicted as f64)?;
     Family::counter(e, "admin_changes_refused", "Changes that were refused")?
         .put(&none, app.admin.refused.total() as f64)
+}
+
+fn sources(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let none: [Label; 0] = [];
+    let sources = &app.bridge.gates.sources;
+    let (in_use, max) = sources.fill();
+    let help = "Clients of listeners with max_connections_per_source that have a connection";
+    Family::gauge(e, "sources_in_use", help)?.put(&none, f64::from(in_use))?;
+    Family::gauge(e, "sources_max", "Places for them")?.put(&none, max as f64)?;
+    let help = "Connections refused because no place was left to count their client";
+    Family::counter(e, "sources_overflows", help)?.put(&none, sources.overflows() as f64)
 }
 
 fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {

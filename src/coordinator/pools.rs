@@ -9,6 +9,7 @@ mod found;
 mod pool;
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -146,6 +147,21 @@ impl Pools {
             let rule = "addresses wait for room: those that are gone still serve";
             tracing::warn!(pool = pool.name, name, no_room, "{rule}");
         }
+        fresh
+    }
+
+    /// These of an answer are ourselves, and left out. Gives those that were not before, which are
+    /// counted.
+    pub fn refused(
+        &mut self,
+        (pool, name): (usize, usize),
+        refused: Vec<SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let name = &mut self.0[pool].names[name];
+        let is_fresh = |address: &&SocketAddr| !name.refused.contains(address);
+        let fresh: Vec<SocketAddr> = refused.iter().filter(is_fresh).copied().collect();
+        name.refused_total += fresh.len() as u64;
+        name.refused = refused;
         fresh
     }
 

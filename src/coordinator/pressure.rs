@@ -98,7 +98,11 @@ fn readings(app: &App) -> Vec<Reading> {
         let gate = &gates.listeners[i];
         // One without a limit of its own has the runtime's, and that is told once.
         let full = gate.places() < gates.runtime.places() && is_full(gate);
-        for (refusal, full) in [(Refusal::ListenerFull, full), (Refusal::BackendsFull, false)] {
+        for (refusal, full) in [
+            (Refusal::ListenerFull, full),
+            (Refusal::BackendsFull, false),
+            (Refusal::SourceFull, false),
+        ] {
             let listener = Some((*name).clone());
             let bound = Bound { limit: refusal.name(), listener, shard: None };
             readings.push(Reading { bound, full, refusals: sums.refused[refusal as usize] });

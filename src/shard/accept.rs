@@ -6,7 +6,7 @@ use rustix::{fd::OwnedFd, io::Errno};
 
 use super::{Shard, conn::Conn, handover, record, serve};
 use crate::{
-    bridge::{Arrival, Fresh, Phase, Refusal},
+    bridge::{Arrival, Fresh, Phase, Refusal, SourcePlace},
     limits::ACCEPTS_PER_TURN,
     rt::{self, Socket},
     sock,
@@ -73,21 +73,24 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
 }
 
 /// Settles an accepted connection, or resets it where its network is not wanted here: first of all,
-/// so that it takes no place from one that is.
+/// so that it takes no place from one that is. The same where its descriptor is one of the last,
+/// which are the admin endpoint's.
 fn take(shard: &Rc<Shard>, fresh: Fresh) {
     let Arrival { client, listener, .. } = fresh.arrival;
-    if shard.bridge.plan.listeners[listener].access.admits(client.ip()) {
-        return handover::settle(shard, fresh);
-    }
+    let refusal = match shard.bridge.plan.listeners[listener].access.admits(client.ip()) {
+        false => Refusal::Denied,
+        true if !shard.bridge.gates.is_for_traffic(&fresh.fd) => Refusal::Descriptors,
+        true => return handover::settle(shard, fresh),
+    };
     shard.board().listeners[listener].accepted.add(1);
-    refuse(shard, fresh.fd, fresh.arrival, Refusal::Denied);
+    refuse(shard, fresh.fd, fresh.arrival, refusal);
 }
 
 /// Starts serving an accepted connection, or resets it where a limit is reached.
 pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
     let Fresh { fd, arrival, .. } = fresh;
     shard.board().listeners[arrival.listener].accepted.add(1);
-    let admission = match Admission::enter(shard, arrival.listener) {
+    let admission = match Admission::enter(shard, &arrival) {
         Ok(admission) => admission,
         Err(refusal) => return refuse(shard, fd, arrival, refusal),
     };
@@ -133,15 +136,19 @@ pub fn spare() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, flags)?)
 }
 
-/// A place in the limits of a listener and of the runtime; dropping it gives the place back.
+/// A place in the limits of a listener, of the runtime and of a client; dropping it gives the place
+/// back.
 pub struct Admission {
     shard: Rc<Shard>,
-    listener: usize,
+    /// Half a word: every connection has one of these.
+    listener: u32,
+    /// `None`: the listener has no limit for each client.
+    source: Option<SourcePlace>,
 }
 
 impl Admission {
-    fn enter(shard: &Rc<Shard>, listener: usize) -> Result<Admission, Refusal> {
-        let gates = &shard.bridge.gates;
+    fn enter(shard: &Rc<Shard>, arrival: &Arrival) -> Result<Admission, Refusal> {
+        let (gates, listener) = (&shard.bridge.gates, arrival.listener);
         // The runtime's first: a listener without a limit of its own has as many places as that.
         if !gates.runtime.enter() {
             return Err(Refusal::RuntimeFull);
@@ -150,13 +157,25 @@ impl Admission {
             gates.runtime.leave();
             return Err(Refusal::ListenerFull);
         }
-        Ok(Admission { shard: Rc::clone(shard), listener })
+        let mut admission =
+            Admission { shard: Rc::clone(shard), listener: listener as u32, source: None };
+        let limit = shard.bridge.plan.listeners[listener].source;
+        match gates.sources.enter(listener, arrival.client.ip(), limit) {
+            Ok(source) => admission.source = source,
+            // The two other places go back as it is dropped.
+            Err(_) => return Err(Refusal::SourceFull),
+        }
+        Ok(admission)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.shard.bridge.gates.listeners[self.listener].leave();
-        self.shard.bridge.gates.runtime.leave();
+        let gates = &self.shard.bridge.gates;
+        if let Some(source) = self.source {
+            gates.sources.leave(source);
+        }
+        gates.listeners[self.listener as usize].leave();
+        gates.runtime.leave();
     }
 }

@@ -1,6 +1,6 @@
 //! Connects to a backend by a deadline; on failure picks again within the attempts.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use rustix::io::Errno;
 
@@ -13,10 +13,18 @@ use super::{
 };
 use crate::{
     bridge::{Dialed, EndReason, Failure, Refusal, SendProxy},
+    limits::OWN_DIALS_MAX,
     proxy_header::Header,
     rt::{self, Socket},
     sock,
 };
+
+/// How often is looked whether a connection is a dial of our own that has just begun: a few turns,
+/// then each millisecond, for a second. Its shard tells right after the dial; but that wakes us,
+/// and where both share a CPU it may have to wait for us.
+const LOOKS_MAX: usize = 1_000;
+const TURNS: usize = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Finds `conn` a server. The socket is then `conn`'s.
 ///
@@ -24,6 +32,11 @@ use crate::{
 /// Why there is none: the last dial's cause, `NoBackend` or `Overload` where none could be tried,
 /// or what ended the connection meanwhile.
 pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
+    let above = own_dials_above(shard, conn).await;
+    if above > OWN_DIALS_MAX {
+        record::unpicked(shard, conn.arrival.listener, Refusal::Loop);
+        return Err(EndReason::Denied);
+    }
     let pool = shard.bridge.plan.listeners[conn.arrival.listener].pool;
     let mut tried = Tried::default();
     let mut cause = None;
@@ -41,7 +54,7 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         } else if unanswered && !pool::allows_another(shard, pool) {
             return Err(EndReason::ConnectTimeout);
         }
-        match dial(shard, conn, &picked).await {
+        match dial(shard, conn, &picked, above).await {
             // Something else has ended it meanwhile.
             Ok(()) if conn.ended().is_some() => {}
             Ok(()) => {
@@ -72,12 +85,44 @@ fn untried(shard: &Shard, conn: &Conn, why: NoLease) -> EndReason {
     }
 }
 
-async fn dial(shard: &Shard, conn: &Conn, picked: &Picked) -> Result<(), Failure> {
+/// How many dials of our own are above a connection: 0 for one of somebody else.
+async fn own_dials_above(shard: &Shard, conn: &Conn) -> u8 {
+    let loops = &shard.bridge.loops;
+    if !loops.may_be_ours(conn.arrival.listener) {
+        return 0;
+    }
+    // One that is gone already has nobody to be a loop for.
+    let Ok(here) = sock::local_address(&conn.client) else { return 0 };
+    for look in 0..LOOKS_MAX {
+        match loops.depth(conn.arrival.client, here.port()) {
+            Some(depth) => return depth,
+            None if look < TURNS => rt::turn().await,
+            None => rt::sleep(LOOK_AGAIN).await,
+        }
+    }
+    0
+}
+
+/// Begins to connect. A dial of ourselves leaves word of how deep it is, which is three calls more
+/// for it and one load for every other.
+fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<Socket> {
+    let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
+    let telling = shard.bridge.loops.dial(picked.lease.slot());
+    let server = Socket::connect(picked.address, options)?;
+    if let Some(telling) = telling {
+        telling.tell(sock::local_address(&server)?, picked.address.port(), above + 1);
+    }
+    match shard.bridge.gates.is_for_traffic(&server) {
+        true => Ok(server),
+        false => Err(Errno::MFILE.into()),
+    }
+}
+
+async fn dial(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> Result<(), Failure> {
     let began = rt::now();
     conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
     let failure = |error| failure(error, picked.address);
-    let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
-    let server = Socket::connect(picked.address, options).map_err(failure)?;
+    let server = begin(shard, conn, picked, above).map_err(failure)?;
     conn.dialing(&server);
     let pool = &shard.bridge.plan.pools[picked.lease.pool()];
     let outcome = match server.connected(pool.connect_timeout).await {

@@ -18,6 +18,8 @@ use rustix::{
 use super::{Sim, with};
 use crate::sock::{Options, calls as real};
 
+pub(crate) use crate::sock::calls::datagram_source;
+
 /// Whether a descriptor is simulated.
 fn is_ours(fd: &impl AsFd) -> bool {
     let fd = fd.as_fd().as_raw_fd();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bridge::{
         Access, Balance, Bridge, Gates, Listener, Member, Phase, Plan, Pool, Roster, Seat,
-        SendProxy, ShardState, Splice, Tier,
+        SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
     },
     counter::Gate,
     rt::{self, Bell, Engine, PipeBounds},
@@ -163,6 +163,7 @@ impl World {
             splice: [Splice::Auto, Splice::Auto, Splice::On, Splice::Off][rng.usize(..4)],
             access: Access::default(),
             sockets: crate::sock::Options::default(),
+            source: SourceLimit::default(),
         };
         let balances = [Balance::RoundRobin, Balance::LeastConnections, Balance::Random];
         let slots = self.backends.len();
@@ -211,7 +212,12 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
     let world = World::new(&mut rng);
     let plan = world.plan(&mut rng);
     let mut places = || Gate::new([3, 6, 100, 100, 100][rng.usize(..5)]);
-    let gates = Gates { runtime: places(), listeners: vec![places()] };
+    let gates = Gates {
+        runtime: places(),
+        listeners: vec![places()],
+        sources: Sources::default(),
+        descriptors: u32::MAX,
+    };
     let seat = Seat { cpu: None, bell: Bell::new().unwrap() };
     let roster = world.roster(&mut rng);
     rt::sim::lend(Bridge::new(plan, gates, vec![seat]), |bridge| {

@@ -34,8 +34,19 @@ pub(crate) fn connect(
 
 /// What `socket(2)` and `connect(2)` say to a datagram socket, which sends nothing.
 pub(crate) fn connect_datagram(address: SocketAddr) -> io::Result<()> {
+    datagram(address).map(drop)
+}
+
+/// The address that a datagram to `address` would come from.
+pub(crate) fn datagram_source(address: SocketAddr) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(getsockname(datagram(address)?)?)?)
+}
+
+fn datagram(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
-    Socket::new(Domain::for_address(address), kind, None)?.connect(&address.into())
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    socket.connect(&address.into())?;
+    Ok(socket)
 }
 
 /// `SIOCOUTQ` (tcp(7)): bytes that the peer has not acknowledged.

@@ -1,6 +1,6 @@
 //! What this host's kernel knows of connections whose sockets are another process's.
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -20,10 +20,25 @@ const REQUEST: u16 = 1;
 const HEADER: usize = 16;
 
 /// Whether the kernel has the TCP socket with these two ends. A reset takes it away.
+pub fn has_connection(local: SocketAddrV4, remote: SocketAddrV4) -> bool {
+    connection(local, remote).is_some()
+}
+
+/// When the kernel asks the peer of an idle connection whether it is there; `None`: never.
+pub fn asks_in(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Duration> {
+    /// Kernel: net/ipv4/inet_diag.c; 1 is a retransmission, 2 keepalive.
+    const KEEPALIVE: u8 = 2;
+    let message = connection(local, remote).expect("no such connection");
+    // Family, state, timer, retransmissions; 48 bytes of addresses; milliseconds.
+    let expires = u32::from_ne_bytes(message[52..56].try_into().unwrap());
+    (message[2] == KEEPALIVE).then(|| Duration::from_millis(expires.into()))
+}
+
+/// What the kernel tells of the TCP socket with these two ends: `struct inet_diag_msg`.
 ///
 /// One question of `struct inet_diag_req_v2` (include/uapi/linux/inet_diag.h, sock_diag(7)): to
 /// read `/proc/net/tcp` takes a second where others left 100,000 connections in TIME_WAIT.
-pub fn has_connection(local: SocketAddrV4, remote: SocketAddrV4) -> bool {
+fn connection(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Vec<u8>> {
     let mut request = vec![AddressFamily::INET.as_raw() as u8, TCP, 0, 0];
     request.extend(u32::MAX.to_ne_bytes()); // any state
     request.extend([local.port(), remote.port()].map(u16::to_be_bytes).as_flattened());
@@ -47,8 +62,8 @@ pub fn has_connection(local: SocketAddrV4, remote: SocketAddrV4) -> bool {
     assert!(n >= HEADER + 4, "{n} bytes from sock_diag");
     let error = i32::from_ne_bytes(answer[HEADER..HEADER + 4].try_into().unwrap());
     match u16::from_ne_bytes([answer[4], answer[5]]) {
-        BY_FAMILY => true,
-        ERROR if error == -Errno::NOENT.raw_os_error() => false,
+        BY_FAMILY => Some(answer[HEADER..n].to_vec()),
+        ERROR if error == -Errno::NOENT.raw_os_error() => None,
         kind => panic!("sock_diag said {kind}, {error} (has this kernel tcp_diag?)"),
     }
 }

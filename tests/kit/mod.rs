@@ -8,6 +8,7 @@
 pub mod config;
 pub mod http;
 pub mod kernel;
+pub mod netns;
 pub mod peer;
 pub mod proxy;
 pub mod server;

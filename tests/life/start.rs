@@ -48,7 +48,7 @@ fn an_admin_address_in_use_is_named_and_no_client_is_taken() {
         let edge = FreePort::new();
         let text = Config::new(driver)
             .listen(&[&edge.address.to_string()])
-            .backend(address)
+            .backend("192.0.2.1:9".parse().unwrap())
             .text()
             .replace(
                 "[admin]\nlisten = \"127.0.0.1:0\"",

@@ -74,13 +74,13 @@ fn a_half_closed_connection_that_moves_lives_on() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy = Config::new(driver)
-            .listener("half_close_timeout = \"1s\"")
+            .listener("half_close_timeout = \"4s\"")
             .backend(hand.address())
             .start();
         let (mut client, mut server) = settled_pair(&proxy, &hand);
         peer::finish(&client);
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(3) {
+        while began.elapsed() < Duration::from_secs(9) {
             peer::pass(&mut server, &mut client, b"more");
             crate::kit::pause(Duration::from_millis(50));
         }
@@ -117,11 +117,11 @@ fn time_in_which_the_process_stood_still_is_no_silence() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy =
-            Config::new(driver).listener("idle_timeout = \"1s\"").backend(hand.address()).start();
+            Config::new(driver).listener("idle_timeout = \"4s\"").backend(hand.address()).start();
         let (mut client, mut server) = settled_pair(&proxy, &hand);
         proxy.stop();
         client.write_all(b"are you there?").unwrap();
-        crate::kit::pause(Duration::from_secs(3));
+        crate::kit::pause(Duration::from_secs(9));
         proxy.go_on();
         peer::expect(&mut server, b"are you there?");
         for _ in 0..10 {
@@ -140,11 +140,11 @@ fn half_close_timeout_counts_from_the_end_of_a_direction() {
     each_driver(|driver| {
         let hand = Hand::new();
         let proxy = Config::new(driver)
-            .listener("half_close_timeout = \"1s\"")
+            .listener("half_close_timeout = \"4s\"")
             .backend(hand.address())
             .start();
         let (mut client, mut server) = settled_pair(&proxy, &hand);
-        let_pass(Duration::from_millis(1500));
+        let_pass(Duration::from_millis(4500));
         peer::finish(&client);
         assert_eq!(peer::end_of(&mut server), End::Fin);
         let_pass(Duration::from_millis(300));
@@ -163,8 +163,8 @@ fn idle_timeout_counts_from_established() {
     each_driver(|driver| {
         let (hole, hand) = (Blackhole::new(), Hand::new());
         let proxy = Config::new(driver)
-            .listener("idle_timeout = \"1s\"")
-            .pool("connect_timeout = \"1500ms\"")
+            .listener("idle_timeout = \"4s\"")
+            .pool("connect_timeout = \"4500ms\"")
             .backend(hole.address)
             .backend_with(hand.address(), "priority = 1")
             .start();

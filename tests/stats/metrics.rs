@@ -8,12 +8,15 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 75] = [
+const SAME: [(&str, &str, f64); 79] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),
     ("max_connections", "ringway_max_connections", 1.0),
     ("log_lines_lost_total", "ringway_log_lines_lost_total", 1.0),
+    ("sources.in_use", "ringway_sources_in_use", 1.0),
+    ("sources.max", "ringway_sources_max", 1.0),
+    ("sources.overflows_total", "ringway_sources_overflows_total", 1.0),
     ("access_log.lines_total", "ringway_access_log_lines_total", 1.0),
     ("access_log.dropped_total", "ringway_access_log_dropped_total", 1.0),
     ("access_log.queued", "ringway_access_log_queued", 1.0),
@@ -59,6 +62,7 @@ const SAME: [(&str, &str, f64); 75] = [
     ("pools[].retries_total", "ringway_pool_retries_total", 1.0),
     ("pools[].retries_denied_total", "ringway_pool_retries_denied_total", 1.0),
     ("pools[].names[].backends", "ringway_pool_name_backends", 1.0),
+    ("pools[].names[].refused_total", "ringway_pool_name_refused_total", 1.0),
     ("pools[].backends[].weight", "ringway_backend_weight", 1.0),
     ("admin.connections", "ringway_admin_connections", 1.0),
     ("admin.connections_max", "ringway_admin_connections_max", 1.0),

@@ -113,6 +113,11 @@ fn of_names(pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     for (pool, name) in names() {
         family.put(&label(pool, name), name.cut_total as f64)?;
     }
+    let help = "Addresses of an answer left out because they are this process";
+    let mut family = Family::counter(e, "pool_name_refused", help)?;
+    for (pool, name) in names() {
+        family.put(&label(pool, name), name.refused_total as f64)?;
+    }
     Ok(())
 }
 

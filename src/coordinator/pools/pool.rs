@@ -1,6 +1,7 @@
 //! One pool as the coordinator sees it: its backends, and the roster that follows from them.
 
 use std::{
+    net::SocketAddr,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -68,6 +69,25 @@ pub struct Name {
     pub no_room: usize,
     /// Lookups of which something was left out.
     pub cut_total: u64,
+    /// Of the last answer, what is left out because it is ourselves.
+    pub refused: Vec<SocketAddr>,
+    /// How often an address came to be left out.
+    pub refused_total: u64,
+}
+
+impl Name {
+    fn new(spec: config::Backend, slots: Range<usize>) -> Name {
+        Name {
+            spec,
+            slots,
+            state: Lookup::Waiting,
+            cut: Cut::default(),
+            no_room: 0,
+            cut_total: 0,
+            refused: Vec::new(),
+            refused_total: 0,
+        }
+    }
 }
 
 /// What the last lookup of a name came to.
@@ -123,8 +143,7 @@ impl Pool {
                 let backend = Backend::new(made.ids, &spec, address, BackendSums::default());
                 made.put(slots.start, Some(backend));
             } else {
-                let (state, cut) = (Lookup::Waiting, Cut::default());
-                made.names.push(Name { spec, slots, state, cut, no_room: 0, cut_total: 0 });
+                made.names.push(Name::new(spec, slots));
             }
         }
         made

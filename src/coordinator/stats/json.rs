@@ -45,6 +45,7 @@ fn head(app: &App) -> Value {
         "connections_active": app.bridge.gates.runtime.taken(),
         "max_connections": app.bridge.gates.runtime.places(),
         "log_lines_lost_total": app.lost_lines.count(),
+        "sources": sources(app),
         "access_log": access_log(app),
         "admin": admin(app),
         "checks": checks(app),
@@ -66,6 +67,12 @@ fn admin(app: &App) -> Value {
 fn checks(app: &App) -> Value {
     let (running, waiting) = app.check_places.counts();
     json!({ "running": running, "running_max": CHECKS_AT_ONCE_MAX, "waiting": waiting })
+}
+
+fn sources(app: &App) -> Value {
+    let sources = &app.bridge.gates.sources;
+    let (in_use, max) = sources.fill();
+    json!({ "in_use": in_use, "max": max, "overflows_total": sources.overflows() })
 }
 
 fn access_log(app: &App) -> Value {
@@ -232,6 +239,8 @@ fn name(pool: &pools::Pool, name: &pools::Name) -> Value {
         "unreachable": name.cut.unreachable,
         "waiting": name.no_room,
         "cut_total": name.cut_total,
+        "refused": name.refused,
+        "refused_total": name.refused_total,
     })
 }
 
