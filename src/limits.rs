@@ -11,7 +11,7 @@
 //! | pipes of a shard, and their bytes | the direction copies, counted in `pipes_dry_total` |
 //! | pipes of a shard that may grow | the others keep their size |
 //! | buffers of a shard's ring | the socket is asked itself, counted |
-//! | bytes parked for full sinks ([`crate::rt::PARKED_BYTES_MAX`]) | they stay in the ring's buffers |
+//! | bytes parked for full sinks ([`crate::rt::PARKED_BYTES_MAX`]) | they stay where they are |
 //! | buffers of a shard ([`crate::rt::CHUNKS_MAX`]) | bytes are passed on by peeking, counted |
 //! | connections handed from shard to shard that wait | the one who accepted it keeps it |
 //! | admin connections | the oldest silent one makes room, counted; none: a place for probes |
@@ -132,8 +132,8 @@ pub const ENDPOINTS_MAX: usize = 256;
 /// Connections taken from one listener before others get a turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long what is queued for a side may take to be acknowledged, where the other side was reset or
-/// we end the connection.
+/// How long what is queued for a side may take to be acknowledged, where the other side was reset
+/// or we end the connection.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// Fresh connections that may wait for one shard: what another one takes in a turn. More than that
@@ -270,8 +270,8 @@ fn pipe_bytes(host: &Host) -> u64 {
     }
 }
 
-/// As many as these bytes give while none has grown, and an eighth of the descriptors, but at most a
-/// quarter of those that are left: connections come first. Over all shards.
+/// As many as these bytes give while none has grown, and an eighth of the descriptors, but at most
+/// a quarter of those that are left: connections come first. Over all shards.
 fn pipes_that_fit(host: &Host, reserved: Reserved, shards: usize, pipe_size: u32) -> u32 {
     let by_bytes = pipe_bytes(host) / u64::from(pipe_size);
     let left = host.nofile.saturating_sub(reserved.all);
@@ -388,9 +388,9 @@ mod tests {
             Ok((u64::from(limits.max_connections), pipes))
         };
         assert_eq!(many(2, 1), Ok(((1024 - 256 - 128) / 2, 64)));
-        // A quarter of the 204 that are left: 12 pipes for each of the two.
-        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 184) - 48) / 2, 24)));
-        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 184)) / 2, 0)));
+        // A quarter of the 196 that are left: 12 pipes for each of the two.
+        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 192) - 48) / 2, 24)));
+        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 192)) / 2, 0)));
         let refused: String = many(64, 300).unwrap_err();
         assert!(refused.contains("19608 of them for shards") && refused.contains("fewer shards"));
     }

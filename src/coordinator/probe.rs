@@ -43,7 +43,9 @@ pub enum Failed {
 
 /// Where a backend at `address` is asked.
 pub fn place(address: SocketAddr, check: &HealthCheck) -> SocketAddr {
-    SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()))
+    let mut asked = address;
+    asked.set_port(check.port.unwrap_or(address.port()));
+    asked
 }
 
 /// Asks once at `address`, within the timeout of `check`; `send_proxy` is the pool's.

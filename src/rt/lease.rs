@@ -52,7 +52,8 @@ enum Buffer {
     Gone,
 }
 
-/// Bytes in memory of their own; apart, because two words in every chunk would be two in every task.
+/// Bytes in memory of their own; apart, because two words in every chunk would be two in every
+/// task.
 #[derive(Debug)]
 struct Block(Box<[u8]>);
 

@@ -178,8 +178,9 @@ impl Socket {
         }
     }
 
-    /// Moves `chunk`, and what a receive has brought behind it, out of buffers that others need, for
-    /// a sink that takes nothing. Waits for the end of the receive, after [`Socket::stop_recv`].
+    /// Moves `chunk`, and what a receive has brought behind it, out of buffers that others need,
+    /// for a sink that takes nothing. Waits for the end of the receive, after
+    /// [`Socket::stop_recv`].
     pub async fn park(&self, chunk: Chunk) -> Chunk {
         let Registered::Ring(handle) = &*self.0 else { return chunk };
         poll_fn(|cx| with_local(|local| local.ring().poll_stopped(handle, cx))).await;

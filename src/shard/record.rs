@@ -66,8 +66,8 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
     log(shard, record);
 }
 
-/// A server that took a connection and ended it at once, without a byte, is less welcome to the next
-/// one.
+/// A server that took a connection and ended it at once, without a byte, is less welcome to the
+/// next one.
 fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
     let by_server = matches!(record.end, EndReason::ServerFin | EndReason::ServerReset);
     let lasted = record.session.saturating_sub(record.connect.unwrap_or_default());

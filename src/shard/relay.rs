@@ -262,8 +262,8 @@ impl Flow {
         }
     }
 
-    /// The source has our FIN and is closed in order once it has everything. Bytes of it that nobody
-    /// has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
+    /// The source has our FIN and is closed in order once it has everything. Bytes of it that
+    /// nobody has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
     fn drop_what_comes(&mut self) -> Step {
         self.held = Held::Nothing;
         while self.share.is_left() {

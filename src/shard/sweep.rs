@@ -83,8 +83,8 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
     }
 }
 
-/// Whether a side has acknowledged something since the last look: a reader that is slow is no silent
-/// one. Asked when a connection has just fallen silent, and as long as something is queued.
+/// Whether a side has acknowledged something since the last look: a reader that is slow is no
+/// silent one. Asked when a connection has just fallen silent, and as long as something is queued.
 fn queues_moved(conn: &Conn, just_fell_silent: bool) -> bool {
     (just_fell_silent || conn.has_unacked()) && conn.queues_moved()
 }

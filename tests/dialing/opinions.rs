@@ -85,8 +85,8 @@ fn early_ends_count_once_several_addresses_met_them() {
     });
 }
 
-/// 1. A dial waits for a silent server; its client leaves with a reset. 2. That is the client's end,
-///    and no failure of the server.
+/// 1. A dial waits for a silent server; its client leaves with a reset. 2. That is the client's
+///    end, and no failure of the server.
 #[test]
 fn a_client_that_leaves_during_a_dial_is_no_failure_of_the_server() {
     each_driver(|driver| {

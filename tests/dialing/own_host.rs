@@ -114,8 +114,8 @@ fn want_of_local_ports_is_no_fault_of_the_backend() {
     });
 }
 
-/// 1. A listener and a backend have link-local addresses with the number of their interface. 2. They
-///    are bound, dialed, checked and shown as such.
+/// 1. A listener and a backend have link-local addresses with the number of their interface. 2.
+///    They are bound, dialed, checked and shown as such.
 #[test]
 fn link_local_addresses_have_the_number_of_their_interface() {
     let link = "ip link add d0 index 77 type veth peer name d1\nip link set d0 up\n\

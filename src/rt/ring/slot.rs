@@ -194,7 +194,8 @@ pub(super) struct Slot {
     /// True exactly when its last handle is gone.
     pub(super) orphan: bool,
     pub(super) receive: Receive,
-    /// By [`Kind::LASTING`]: 0, or 1 and the cancels that have failed since somebody wants it ended.
+    /// By [`Kind::LASTING`]: 0, or 1 and the cancels that have failed since somebody wants it
+    /// ended.
     pub(super) doubts: [u8; 4],
     /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer or
     /// was stopped, and nothing since has said that the socket is empty. Many bytes at a time are

@@ -7,9 +7,9 @@
 //! the same one.
 //!
 //! A client may be the reason that an answer comes late: it sends half of a request, and the server
-//! answers when it is tired of waiting. So an answer to a client that spoke is bounded, and jumps up
-//! only if another address met such a one as well, or nobody else uses the backend; what a single
-//! client met is averaged in, as twice the average at most.
+//! answers when it is tired of waiting. So an answer to a client that spoke is bounded, and jumps
+//! up only if another address met such a one as well, or nobody else uses the backend; what a
+//! single client met is averaged in, as twice the average at most.
 
 use std::time::{Duration, Instant};
 
