@@ -7,6 +7,7 @@
 pub(super) mod buffers;
 pub(super) mod kernel;
 mod slot;
+mod stops;
 mod waits;
 
 use std::{
@@ -39,9 +40,6 @@ use crate::sock;
 /// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
 /// what has come must not take everybody's buffers.
 pub(super) const INBOX_MAX: u16 = 8;
-
-/// Cancels in vain after which an operation counts as over: its last completion was lost.
-const MISSES_MAX: u8 = 100;
 
 /// A ring and the sockets on it.
 pub(super) struct Ring {
@@ -108,38 +106,6 @@ impl Ring {
         }
     }
 
-    /// Completions were lost, and nobody knows whose: everything that is on is cancelled. What was
-    /// not lost begins anew; what was is found by cancels in vain.
-    fn look_at_all(&self) {
-        self.meters.ring_losses.add(1);
-        self.alarm.set(None);
-        #[cfg(test)]
-        if planted(Bug::LossIgnored) {
-            return;
-        }
-        for (place, slot) in &mut *self.slots.borrow_mut() {
-            self.end_all(slot, place as u32);
-        }
-    }
-
-    /// Asks the kernel to end everything that is on in a slot.
-    fn end_all(&self, slot: &mut Slot, place: u32) {
-        for kind in Kind::LASTING {
-            if slot.is_on(kind) {
-                self.end(slot, place, kind);
-            }
-        }
-    }
-
-    /// Whoever waits on this socket is to wake, whatever the kernel has told.
-    pub(super) fn end_waits(&self, handle: &Handle) {
-        #[cfg(test)]
-        if planted(Bug::LossIgnored) {
-            return;
-        }
-        self.slot(handle, |slot| self.end_all(slot, handle.place));
-    }
-
     /// One alarm is enough: the tick's comes each 50 ms, and most deadlines lie behind it.
     fn set_alarm(&self, next: Option<Instant>) {
         let set = self.alarm.get();
@@ -153,46 +119,6 @@ impl Ring {
         slot.in_kernel += 1;
         let tag = Tag { kind, birth: slot.birth, place };
         self.kernel.borrow_mut().push(op, tag.pack());
-    }
-
-    fn cancel(&self, slot: &Slot, place: u32, kind: Kind) {
-        let what = Tag { kind, birth: slot.birth, place };
-        let tag = Tag { kind: kind.cancel(), ..what };
-        self.kernel.borrow_mut().push(Op::Cancel(what.pack()), tag.pack());
-    }
-
-    /// Asks the kernel to end an operation that is on.
-    fn end(&self, slot: &mut Slot, place: u32, kind: Kind) {
-        if kind == Kind::Receive {
-            slot.receive = Receive::Stopping;
-            // What has piled up by the time it is read again would take many buffers at once.
-            slot.fat = true;
-        }
-        slot.doubts[kind as usize] = 1;
-        self.cancel(slot, place, kind);
-    }
-
-    /// Kernel: what is at work in the moment of its cancel is not found, or said to be running: a
-    /// receive goes on, and a poll is about to complete (`io_poll_cancel`, io_uring/poll.c). What
-    /// had ended has said so before, and is doubted no more.
-    fn cancelled(&self, tag: Tag, kind: Kind, result: i32) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.get_mut(tag.place as usize).filter(|slot| slot.birth == tag.birth);
-        let doubted = |slot: &&mut Slot| result < 0 && slot.doubts[kind as usize] > 0;
-        let Some(slot) = slot.filter(doubted) else { return };
-        slot.doubts[kind as usize] += 1;
-        if slot.doubts[kind as usize] <= MISSES_MAX {
-            return self.cancel(slot, tag.place, kind);
-        }
-        tracing::error!(
-            ?kind,
-            "an operation that is not there and has not ended: a completion was lost"
-        );
-        self.meters.ring_completions_lost.add(1);
-        slot.lost(kind);
-        if slot.is_over() {
-            slots.remove(tag.place as usize);
-        }
     }
 
     /// Brings a completion to its slot.
@@ -281,17 +207,6 @@ impl Ring {
             Errno::INTR | Errno::INVAL | Errno::OPNOTSUPP | Errno::FAULT => slot.fat = true,
             _ if sock::is_for_later(&error.into()) => slot.fat = true,
             _ => slot.heard = Heard::Error,
-        }
-    }
-
-    /// Asks the kernel to end a receive; what it has taken from the socket by then still comes.
-    fn stop(&self, slot: &mut Slot, place: u32) {
-        #[cfg(test)]
-        if planted(Bug::NeverStopped) {
-            return;
-        }
-        if slot.receive == Receive::On {
-            self.end(slot, place, Kind::Receive);
         }
     }
 

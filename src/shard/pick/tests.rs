@@ -1,5 +1,6 @@
 //! Unit and property tests of the pickers.
 
+mod classes;
 mod rosters;
 
 use std::time::Duration;
@@ -97,48 +98,6 @@ fn round_robin_ignores_weights_and_skips_who_is_not_there() {
     let mut test = Test::new(picker(Balance::RoundRobin, 3), there);
     let order: Vec<_> = (0..4).filter_map(|_| test.next()).collect();
     assert_eq!(order, [0, 2, 0, 2]);
-}
-
-#[test]
-fn a_failed_backend_is_last_choice_for_a_second_then_two_up_to_ten() {
-    let mut test = Test::new(picker(Balance::LeastConnections, 2), weights(&[1, 1]));
-    // Backend 1 is busy, so 0 would always be chosen.
-    let busy = |i: usize| i as u32 * 100;
-    let start = test.now;
-    let mut at = Duration::ZERO;
-    for step in [1, 2, 4, 8, 10, 10] {
-        test.picker.failed(FIRST, start + at);
-        test.picker.failed(FIRST, start + at);
-        test.now = start + at + Duration::from_millis(step * 1000 - 1);
-        assert_eq!(test.with(busy), Some(1));
-        at += Duration::from_secs(step);
-        test.now = start + at;
-        assert_eq!(test.with(busy), Some(0));
-    }
-    test.picker.succeeded(FIRST);
-    test.picker.failed(FIRST, test.now);
-    test.now += Duration::from_secs(1);
-    assert_eq!(test.with(busy), Some(0));
-}
-
-#[test]
-fn a_suspect_is_used_when_nobody_else_is() {
-    let mut test = Test::new(picker(Balance::Random, 1), weights(&[1]));
-    test.picker.failed(FIRST, test.now);
-    assert_eq!(test.next(), Some(0));
-}
-
-#[test]
-fn the_last_attempt_goes_to_the_next_priority() {
-    let specs: Vec<Spec> = [0, 0, 0, 1].map(|priority| (1, priority, true)).into();
-    let mut test = Test::new(picker(Balance::RoundRobin, 4), roster(&specs, false));
-    let mut order = Vec::new();
-    while let Pick::Chosen(member, priority) = test.whole(|_| 0) {
-        test.picker.failed(member.slot, test.now);
-        test.tried.add(member.slot, priority);
-        order.push(member.slot - FIRST);
-    }
-    assert_eq!(order, [0, 1, 3]);
 }
 
 #[test]
@@ -302,15 +261,6 @@ fn the_tree_of_a_large_pool_is_exact_over_own_connections() {
             test.picker.left(FIRST + gone);
         }
     }
-}
-
-#[test]
-fn the_last_attempt_prefers_a_primary_that_is_well_to_a_fallback_that_failed() {
-    let there = roster(&[(1, 0, true), (1, 0, true), (1, 1, true)], false);
-    let mut test = Test::new(Picker::new(Balance::RoundRobin, 2, FIRST..FIRST + 3, 0), there);
-    test.tried.add(FIRST, 0);
-    test.picker.failed(FIRST + 2, test.now);
-    assert_eq!(test.next(), Some(1));
 }
 
 proptest! {
