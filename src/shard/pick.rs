@@ -7,6 +7,7 @@
 mod deadline;
 mod early;
 mod least;
+mod open;
 mod peak_ewma;
 mod random;
 mod round_robin;
@@ -17,7 +18,11 @@ mod two_choices;
 use std::time::Instant;
 
 pub use self::{early::EARLY_MAX, peak_ewma::Took};
-use self::{early::EarlyEnds, suspects::Suspects};
+use self::{
+    early::EarlyEnds,
+    open::{Class, Load, Open},
+    suspects::Suspects,
+};
 pub use crate::bridge::{Balance, Member, Roster, Tier};
 
 /// Up to here a tier is looked through whole, which is exact; above it structures answer.
@@ -93,103 +98,6 @@ enum Strategy {
     TwoChoices,
     PeakEwma(peak_ewma::Latencies),
     Maglev,
-}
-
-/// Who is asked at a time; a class comes when nobody of those before it is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    /// Of a last attempt in a panic: those against whom nothing speaks.
-    Healthy,
-    /// Everybody whose dial did not fail lately.
-    Trusted,
-    /// Those whose dial failed lately.
-    Suspect,
-    /// Those that a check could not connect to.
-    Unreachable,
-    /// Both.
-    Hopeless,
-}
-
-impl Class {
-    /// In the order in which they are asked.
-    const ALL: [Class; 5] =
-        [Class::Healthy, Class::Trusted, Class::Suspect, Class::Unreachable, Class::Hopeless];
-
-    /// Whether those are asked whose dial failed lately, and nobody else.
-    fn is_suspect(self) -> bool {
-        matches!(self, Class::Suspect | Class::Hopeless)
-    }
-
-    /// Where it looks.
-    fn tiers(self, roster: &Roster) -> &[Tier] {
-        match self {
-            Class::Healthy | Class::Trusted | Class::Suspect => &roster.tiers,
-            Class::Unreachable | Class::Hopeless => &roster.unreachable,
-        }
-    }
-}
-
-/// A tier, and who of it may be chosen this time.
-struct Open<'a, F> {
-    ask: &'a Ask<'a>,
-    generation: u64,
-    tier: &'a Tier,
-    first: usize,
-    class: Class,
-    suspects: &'a Suspects,
-    early: &'a EarlyEnds,
-    /// True exactly when nobody was tried and nobody is suspect: the usual case, in which only a
-    /// full member may not be chosen.
-    plain: bool,
-    /// Connections over all shards by slot, dials included.
-    in_flight: F,
-}
-
-impl<F: Fn(usize) -> u32> Open<'_, F> {
-    fn allows(&self, member: &Member) -> bool {
-        if self.plain {
-            return !is_full(member, &self.in_flight);
-        }
-        self.suspects.has(member.slot - self.first, self.ask.now) == self.class.is_suspect()
-            && (member.healthy || self.class != Class::Healthy)
-            && !self.ask.tried.slots.contains(&member.slot)
-            && !is_full(member, &self.in_flight)
-    }
-
-    /// How busy a member is, with what its early ends count for.
-    fn load(&self, member: &Member) -> Load {
-        let early = self.early.connections(member.slot - self.first, self.ask.now);
-        Load { connections: (self.in_flight)(member.slot) + early, weight: member.weight }
-    }
-
-    /// Whether it may be chosen by nobody just now.
-    fn bars(&self, member: &Member) -> bool {
-        self.suspects.has(member.slot - self.first, self.ask.now) != self.class.is_suspect()
-            || is_full(member, &self.in_flight)
-    }
-
-    /// The members that may be chosen.
-    fn members(&self) -> impl Iterator<Item = &Member> {
-        self.tier.members.iter().filter(|member| self.allows(member))
-    }
-}
-
-fn is_full(member: &Member, in_flight: impl Fn(usize) -> u32) -> bool {
-    member.max_connections > 0 && in_flight(member.slot) >= member.max_connections
-}
-
-/// How busy a member is: (connections + 1) / weight, compared without dividing.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    connections: u32,
-    weight: u32,
-}
-
-impl Load {
-    fn is_below(self, other: Load) -> bool {
-        let scaled = |a: Load, b: Load| (u64::from(a.connections) + 1) * u64::from(b.weight);
-        scaled(self, other) < scaled(other, self)
-    }
 }
 
 impl Picker {
