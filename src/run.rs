@@ -97,7 +97,7 @@ fn start(config: Config, lost_lines: log::LostLines) -> Result<(), String> {
     let gates = Gates {
         runtime: Gate::new(limits.max_connections),
         listeners: gates(&config, limits.max_connections),
-        sources: Sources::new(limits.max_connections, limits_sources(&config)),
+        sources: Sources::new(limits.max_connections, has_source_limit(&config)),
         descriptors: limits.traffic_descriptors,
     };
     let seats = seats(&config, limits.shards).map_err(|error| cause(&error))?;
@@ -144,7 +144,7 @@ fn gates(config: &Config, most: u32) -> Vec<Gate> {
     config.listeners.iter().map(|l| Gate::new(places(l))).collect()
 }
 
-fn limits_sources(config: &Config) -> bool {
+fn has_source_limit(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.source.max_connections.is_some())
 }
 
