@@ -24,6 +24,7 @@
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
+//! | words of an operator for addresses that have left a name (384, 10 minutes) | the oldest goes |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
