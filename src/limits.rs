@@ -78,7 +78,7 @@ pub const ADMIN_CONNS_MAX: usize = 64;
 
 /// Further ones, which may ask for `/health` and `/ready` only: whoever is asked whether we live
 /// answers, however many others ask or do not read their answers.
-pub const PROBE_CONNS_MAX: usize = 16;
+pub const PROBE_CONNS_MAX: usize = 8;
 
 /// Pages of the admin endpoint in memory at once, those that are not read included: 46 MB with a
 /// thousand backends, whose `/metrics` has 5.7 MB.
