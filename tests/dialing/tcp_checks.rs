@@ -43,7 +43,7 @@ fn check(more: &str) -> String {
 }
 
 /// 1. A server answers PING with +PONG and more: it is healthy, and each check ends with a FIN. 2.
-/// One that answers otherwise is not, and what it said is the reason.
+///    One that answers otherwise is not, and what it said is the reason.
 #[test]
 fn what_is_sent_is_answered_and_ends_in_order() {
     each_driver(|driver| {
@@ -86,7 +86,7 @@ fn a_greeting_is_awaited_where_nothing_is_sent() {
 }
 
 /// 1. The traffic's port says who it is, another one says that all is well: healthy. 2. The other
-/// one dies: unhealthy, although the traffic's port lives. 3. It is back: clients are served.
+///    one dies: unhealthy, although the traffic's port lives. 3. It is back: clients are served.
 #[test]
 fn another_port_is_asked() {
     each_driver(|driver| {

@@ -37,7 +37,7 @@ fn guarded(driver: &'static str, folder: &Folder, server: &Server) -> Proxy {
 }
 
 /// 1. A crowd connects and says nothing, or half a head. 2. Whoever asks is answered: the crowd
-/// makes room, oldest first, and is counted; nobody had to wait until its patience was over.
+///    makes room, oldest first, and is counted; nobody had to wait until its patience was over.
 #[test]
 fn a_silent_crowd_makes_room_for_who_asks() {
     each_driver(|driver| {
@@ -65,8 +65,8 @@ fn a_silent_crowd_makes_room_for_who_asks() {
 }
 
 /// 1. A thousand clients at once: silent ones, half heads, some that ask for pages and read
-/// nothing, some that are refused their changes as fast as they can connect. 2. Meanwhile every
-/// probe is answered. 3. When they are gone, so are their descriptors.
+///    nothing, some that are refused their changes as fast as they can connect. 2. Meanwhile every
+///    probe is answered. 3. When they are gone, so are their descriptors.
 #[test]
 fn a_thousand_hostile_clients_silence_no_probe() {
     const EACH: usize = 250;
@@ -141,7 +141,7 @@ fn refused_changes_are_short_lines_few_of_them_and_a_sum() {
 }
 
 /// 1. Somebody asks what a page knows. 2. 204 with its methods, and no word that other sites may
-/// ask. 3. A page that does not exist is 404.
+///    ask. 3. A page that does not exist is 404.
 #[test]
 fn options_are_told_and_grant_nothing() {
     each_driver(|driver| {
@@ -164,8 +164,8 @@ fn options_are_told_and_grant_nothing() {
 }
 
 /// 1. A change says the length of its body twice, in either order. 2. It is refused with a
-/// sentence, changes nothing, and nothing after it is taken for a request. 3. Said in chunks alone
-/// it counts.
+///    sentence, changes nothing, and nothing after it is taken for a request. 3. Said in chunks
+///    alone it counts.
 #[test]
 fn two_lengths_of_one_body_are_refused() {
     each_driver(|driver| {
