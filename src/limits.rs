@@ -389,9 +389,9 @@ mod tests {
             Ok((u64::from(limits.max_connections), pipes))
         };
         assert_eq!(many(2, 1), Ok(((1024 - 256 - 128) / 2, 64)));
-        // A quarter of the 196 that are left: 12 pipes for each of the two.
-        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 192) - 48) / 2, 24)));
-        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 192)) / 2, 0)));
+        // A quarter of the 204 that are left: 12 pipes for each of the two.
+        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 184) - 48) / 2, 24)));
+        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 184)) / 2, 0)));
         let refused: String = many(64, 300).unwrap_err();
         assert!(refused.contains("19608 of them for shards") && refused.contains("fewer shards"));
     }

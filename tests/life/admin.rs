@@ -206,8 +206,8 @@ fn only_this_host_may_ask() {
 }
 
 /// 1. A scraper takes gzip: the page is packed, and is the same one. 2. One that does not gets it
-///    as it is. 3. One asks for a pool: only what is labelled with that. 4. For one that is not there:
-///    404, with those that are.
+///    as it is. 3. One asks for a pool: only what is labelled with that. 4. For one that is not
+///    there: 404, with those that are.
 #[test]
 fn metrics_packed_and_of_one_pool() {
     each_driver(|driver| {
