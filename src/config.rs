@@ -37,6 +37,7 @@ pub use problem::{Problem, Problems};
 pub use references::References;
 pub use target::Target;
 pub use token::Token;
+pub(crate) use value::quoted;
 pub use words::Word;
 
 /// Tens of thousands of backends fit; what is larger is not a configuration.

@@ -24,6 +24,7 @@
 //! | questions to name servers at once | the next one waits |
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
+//! | words of an operator for addresses that have left a name (384, 10 minutes) | the oldest goes |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
@@ -77,7 +78,7 @@ pub const ADMIN_CONNS_MAX: usize = 64;
 
 /// Further ones, which may ask for `/health` and `/ready` only: whoever is asked whether we live
 /// answers, however many others ask or do not read their answers.
-pub const PROBE_CONNS_MAX: usize = 16;
+pub const PROBE_CONNS_MAX: usize = 8;
 
 /// Pages of the admin endpoint in memory at once, those that are not read included: 46 MB with a
 /// thousand backends, whose `/metrics` has 5.7 MB.
@@ -388,9 +389,9 @@ mod tests {
             Ok((u64::from(limits.max_connections), pipes))
         };
         assert_eq!(many(2, 1), Ok(((1024 - 256 - 128) / 2, 64)));
-        // A quarter of the 196 that are left: 12 pipes for each of the two.
-        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 192) - 48) / 2, 24)));
-        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 192)) / 2, 0)));
+        // A quarter of the 204 that are left: 12 pipes for each of the two.
+        assert_eq!(many(2, 300), Ok(((1024 - (24 + 2 * 306 + 184) - 48) / 2, 24)));
+        assert_eq!(many(64, 5), Ok(((1024 - (24 + 64 * 11 + 184)) / 2, 0)));
         let refused: String = many(64, 300).unwrap_err();
         assert!(refused.contains("19608 of them for shards") && refused.contains("fewer shards"));
     }

@@ -147,11 +147,37 @@ impl Backend {
     /// The name of the one at `address`: this one's own, or, of several behind a name, one that
     /// tells it from the others. The port is in its address.
     pub fn name_at(&self, address: SocketAddr) -> Cow<'_, str> {
-        let prefix = match &self.address {
-            Target::Address(_) => return Cow::Borrowed(&self.name),
-            Target::Name { host, port } if self.name == format!("{host}:{port}") => host,
-            Target::Name { .. } | Target::Service { .. } => &self.name,
+        match self.prefix() {
+            None => Cow::Borrowed(&self.name),
+            Some(prefix) => Cow::Owned(format!("{prefix}-{address}")),
+        }
+    }
+
+    /// What the names of those behind a name begin with, before a dash and their address.
+    fn prefix(&self) -> Option<&str> {
+        match &self.address {
+            Target::Address(_) => None,
+            Target::Name { host, port } if self.name == format!("{host}:{port}") => Some(host),
+            Target::Name { .. } | Target::Service { .. } => Some(&self.name),
+        }
+    }
+
+    /// Whether somebody behind this one could be called as another one is.
+    pub(super) fn may_be_called(&self, other: &Backend) -> bool {
+        let Some(prefix) = self.prefix() else { return false };
+        let port = |backend: &Backend| match &backend.address {
+            Target::Name { port, .. } => Some(*port),
+            Target::Address(_) | Target::Service { .. } => None,
         };
-        Cow::Owned(format!("{prefix}-{address}"))
+        match other.prefix() {
+            Some(same) => {
+                let ports = port(self).zip(port(other));
+                same == prefix && ports.is_none_or(|(one, other)| one == other)
+            }
+            None => {
+                let rest = other.name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+                rest.is_some_and(|rest| rest.parse::<SocketAddr>().is_ok())
+            }
+        }
     }
 }

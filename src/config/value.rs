@@ -190,7 +190,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// `"a", "b"`, the first few.
-pub(super) fn quoted(words: &[&str]) -> String {
+pub(crate) fn quoted(words: &[&str]) -> String {
     const SHOWN_MAX: usize = 10;
     let shown: Vec<String> = words.iter().take(SHOWN_MAX).map(|word| format!("{word:?}")).collect();
     let more = if words.len() > SHOWN_MAX { ", ..." } else { "" };

@@ -7,6 +7,7 @@
 
 mod admission;
 mod framing;
+mod gzip;
 mod patience;
 mod places;
 pub mod refused;
@@ -20,7 +21,7 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, RawQuery, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -48,7 +49,7 @@ use super::{
     shown::shown,
     stats,
 };
-use crate::sock::BACKLOG;
+use crate::{config::quoted, sock::BACKLOG};
 
 /// How long a request may take once its head is there, body included: who is slower holds one of
 /// few places.
@@ -280,12 +281,48 @@ async fn histograms_page(State(app): State<Arc<App>>) -> impl IntoResponse {
 
 async fn metrics_page(
     State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
     headers: header::HeaderMap,
-) -> impl IntoResponse {
+) -> Response {
+    let only = match pool_asked(&app, query.as_deref().unwrap_or_default()) {
+        Ok(only) => only,
+        Err((status, sentence)) => return (status, sentence).into_response(),
+    };
     gather::gather(&app);
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let (kind, page) = metrics::render(&app, &values.collect::<Vec<_>>().join(","));
-    ([(header::CONTENT_TYPE, kind)], page)
+    let all = |name: HeaderName| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(",")
+    };
+    let (kind, page) = metrics::render(&app, &all(header::ACCEPT), only);
+    let kind = [(header::CONTENT_TYPE, kind), (header::VARY, "accept, accept-encoding")];
+    if !gzip::is_taken(&all(header::ACCEPT_ENCODING)) {
+        return (kind, page).into_response();
+    }
+    // Some of these pages are megabytes: this thread has other things to do.
+    match tokio::task::spawn_blocking(move || gzip::pack(&page)).await {
+        Ok(packed) => (kind, [(header::CONTENT_ENCODING, "gzip")], packed).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The pool that `?pool=NAME` names, by its place in the plan.
+fn pool_asked(app: &App, query: &str) -> Result<Option<usize>, (StatusCode, String)> {
+    if query.is_empty() {
+        return Ok(None);
+    }
+    let Some(name) = query.strip_prefix("pool=") else {
+        let rule = "not understood (write pool=NAME)";
+        return Err((StatusCode::BAD_REQUEST, format!("{:?}: {rule}\n", shown(query))));
+    };
+    let pools = &app.config.pools;
+    let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+    match known.iter().position(|known| *known == name) {
+        Some(pool) => Ok(Some(pool)),
+        None => {
+            let (name, known) = (shown(name), quoted(&known));
+            Err((StatusCode::NOT_FOUND, format!("no pool {name:?} (known: {known})\n")))
+        }
+    }
 }
 
 async fn config_page(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -28,11 +28,12 @@ use crate::{
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
-/// Content type and page for a scraper that sent `accept`.
-pub fn render(app: &Arc<App>, accept: &str) -> (&'static str, Vec<u8>) {
+/// Content type and page for a scraper that sent `accept`; of one pool alone where one is given, by
+/// its place in the plan.
+pub fn render(app: &Arc<App>, accept: &str, only: Option<usize>) -> (&'static str, Vec<u8>) {
     let form = Form::negotiated(accept);
     let mut registry = Registry::with_prefix("ringway");
-    registry.register_collector(Box::new(Page { app: Arc::clone(app), form }));
+    registry.register_collector(Box::new(Page { app: Arc::clone(app), form, only }));
     let text = || {
         let mut page = String::new();
         text::encode(&mut page, &registry).map(|()| page)
@@ -72,6 +73,7 @@ fn classic(page: &str) -> String {
 struct Page {
     app: Arc<App>,
     form: Form,
+    only: Option<usize>,
 }
 
 impl fmt::Debug for Page {
@@ -83,15 +85,20 @@ impl fmt::Debug for Page {
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (app, form) = (&*self.app, self.form);
-        process(app, &mut encoder)?;
-        let sums: Vec<Sums> =
-            (0..app.bridge.plan.listeners.len()).map(|i| stats::sums(app, i)).collect();
-        listeners(app, &sums, &mut encoder)?;
+        if self.only.is_none() {
+            process(app, &mut encoder)?;
+            let sums: Vec<Sums> =
+                (0..app.bridge.plan.listeners.len()).map(|i| stats::sums(app, i)).collect();
+            listeners(app, &sums, &mut encoder)?;
+        }
         let pools = app.pools_in_force();
-        pools::counts(app, &pools, &mut encoder)?;
-        shards::shards(app, &mut encoder)?;
-        latency::listeners(app, form, &mut encoder)?;
-        pools::latencies(app, &pools, form, &mut encoder)
+        let chosen = pools::chosen(&pools, self.only);
+        pools::counts(app, &chosen, &mut encoder)?;
+        if self.only.is_none() {
+            shards::shards(app, &mut encoder)?;
+            latency::listeners(app, form, &mut encoder)?;
+        }
+        pools::latencies(app, &chosen, form, &mut encoder)
     }
 }
 

@@ -177,6 +177,7 @@ impl Pools {
         let was = found.weight;
         if let Some(weight) = change.weight {
             found.weight = weight;
+            found.ordered_weight = Some(weight);
             pool.changed = true;
         }
         pool.events.tell(Event::OperatorChange {

@@ -43,9 +43,10 @@ pub enum Failed {
 
 /// Where a backend at `address` is asked.
 pub fn place(address: SocketAddr, check: &HealthCheck) -> SocketAddr {
-    let mut asked = address;
-    asked.set_port(check.port.unwrap_or(address.port()));
-    asked
+    let mut place = address;
+    // What else an IPv6 address says, its scope, stays.
+    place.set_port(check.port.unwrap_or(address.port()));
+    place
 }
 
 /// Asks once at `address`, within the timeout of `check`; `send_proxy` is the pool's.

@@ -1,6 +1,6 @@
 //! The admin endpoint as a scraper, a load balancer and a person see it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read};
 
 use crate::kit::{Config, Proxy, Server, each_driver, http, peer};
 
@@ -202,5 +202,46 @@ fn only_this_host_may_ask() {
         for headers in ours {
             assert_eq!(ask(&headers).status, 200, "{headers}");
         }
+    });
+}
+
+/// 1. A scraper takes gzip: the page is packed, and is the same one. 2. One that does not gets it
+///    as it is. 3. One asks for a pool: only what is labelled with that. 4. For one that is not
+///    there: 404, with those that are.
+#[test]
+fn metrics_packed_and_of_one_pool() {
+    each_driver(|driver| {
+        let server = Server::echo();
+        let text = Config::new(driver).backend(server.address).text();
+        let address = server.address;
+        let proxy = Proxy::start(&format!(
+            "{text}\n[[pool]]\nname = \"other\"\nhealth_check = {{ kind = \"none\" }}\n\
+             backend = [{{ address = \"{address}\" }}]\n"
+        ));
+        let admin = proxy.admin;
+        let ask = |path: &str, coding: &str| {
+            http::get_with(admin, path, &format!("Host: {admin}\r\nAccept-Encoding: {coding}\r\n"))
+        };
+        let packed = ask("/metrics", "gzip, deflate");
+        assert_eq!(packed.header("content-encoding"), Some("gzip"));
+        let mut page = String::new();
+        flate2::read::GzDecoder::new(&packed.bytes[..]).read_to_string(&mut page).unwrap();
+        let names = |page: &str| -> BTreeSet<String> {
+            samples(page).into_iter().map(|(series, _)| series).collect()
+        };
+        let plain = ask("/metrics", "gzip;q=0");
+        assert_eq!(plain.header("content-encoding"), None);
+        assert_eq!(names(&page), names(&plain.body));
+        assert!(packed.bytes.len() * 4 < page.len(), "{} bytes", packed.bytes.len());
+
+        let one = ask("/metrics?pool=other", "identity");
+        let series = names(&one.body);
+        assert!(series.iter().all(|s| s.contains("pool=\"other\"")), "{series:?}");
+        assert!(series.is_subset(&names(&plain.body)));
+        assert!(series.iter().any(|s| s.starts_with("ringway_backend_latency_seconds")));
+        let unknown = ask("/metrics?pool=wbe", "identity");
+        let sentence = "no pool \"wbe\" (known: \"web\", \"other\")\n";
+        assert_eq!((unknown.status, unknown.body.as_str()), (404, sentence));
+        assert_eq!(ask("/metrics?pol=web", "identity").status, 400);
     });
 }

@@ -329,3 +329,32 @@ fn a_pool_that_has_somebody_waits_for_no_name() {
         assert_eq!(order(&proxy, 2), "aa");
     });
 }
+
+/// 1. An operator drains one of two addresses and weighs the other. 2. Both leave the name until
+///    they are gone, and come back. 3. What the operator said counts again.
+#[test]
+fn an_operators_word_outlives_an_address_that_leaves_for_a_moment() {
+    each_driver(|driver| {
+        let (port, _servers) = Server::neighbours(b"abc");
+        let dns = NameServer::new(hosts(&[1, 2, 3]));
+        let proxy = Config::new(driver)
+            .name_server(dns.address)
+            .backend_at(&format!("db.internal:{port}"), "")
+            .start();
+        let backend = |last: u8| format!("a-127.0.0.{last}:{port}");
+        assert_eq!(proxy.change(&backend(1), r#"{"state": "drain"}"#).status, 200);
+        assert_eq!(proxy.change(&backend(2), r#"{"weight": 7}"#).status, 200);
+        dns.now(hosts(&[3]));
+        proxy.wait_stats("both are gone", |s| states(s).len() == 1);
+        dns.now(hosts(&[1, 2, 3]));
+        let stats = proxy.wait_stats("both are back", |s| states(s).len() == 3);
+        let backends = stats.0["pools"][0]["backends"].as_array().unwrap();
+        let of = |last: u8| backends.iter().find(|b| b["name"] == backend(last)).unwrap();
+        assert_eq!((&of(1)["state"], &of(2)["weight"]), (&"draining".into(), &7.into()));
+        assert_eq!(of(1)["reason"], "asked for by the operator");
+        assert_eq!((&of(3)["state"], &of(3)["weight"]), (&"healthy".into(), &1.into()));
+        assert!(!order(&proxy, 9).contains('a'));
+        assert_eq!(proxy.change(&backend(1), r#"{"state": "enable"}"#).status, 200);
+        assert_eq!(proxy.stats().0["pools"][0]["backends"].as_array().unwrap().len(), 3);
+    });
+}

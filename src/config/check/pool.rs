@@ -42,6 +42,19 @@ pub(super) fn pool(mut table: Table<'_>, names: &mut Taken<String>) -> Option<Po
         let rule = "every weight is 0 (one backend needs at least 1)";
         return table.refuse("backend", rule);
     }
+    let names = |(_, backend): &(usize, &Backend)| !matches!(backend.address, Target::Address(_));
+    for (i, backend) in backends.iter().enumerate().filter(names) {
+        let others = backends.iter().enumerate().filter(|(j, _)| *j != i);
+        if let Some((_, other)) = others.into_iter().find(|(_, other)| backend.may_be_called(other))
+        {
+            let (name, address) = (&other.name, &backend.address);
+            let rule = format_args!(
+                "{name:?} may be what a server found behind {address} is called (choose another \
+                 name)"
+            );
+            return table.refuse("backend", rule);
+        }
+    }
     Some(Pool {
         name: name?,
         balance,

@@ -90,6 +90,8 @@ impl Framing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn is_ambiguous(text: &str, step: usize) -> bool {
@@ -124,6 +126,20 @@ mod tests {
         let long = format!("GET /{} HTTP/1.1\r\ncontent-length: 2\r\n\r\n{{}}", "x".repeat(9999));
         for text in [&in_body, chunked, apart, &long] {
             assert!([1, 7, 1000].iter().all(|step| !is_ambiguous(text, *step)), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_are_cut_changes_nothing(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "GET / HTTP/1.1\r\n", "content-length: 3\r\n", "Content-Length:0\n",
+                "transfer-encoding: chunked\r\n", "\r\n", "\n", "abc", "x: y\r\n", ":", "\0",
+            ]), 0..12),
+            step in 1_usize..9,
+        ) {
+            let text = pieces.concat();
+            prop_assert_eq!(is_ambiguous(&text, step), is_ambiguous(&text, text.len().max(1)));
         }
     }
 }

@@ -85,10 +85,14 @@ impl Places {
         let silent_since = Some(Instant::now());
         table.sitting.push(Sitting { id, peer, probes_only, silent_since });
         table.leave.push(leave);
-        let pressed = table.sitting.len() > ADMIN_CONNS_MAX / 2;
-        let header_max = if pressed { HEADER_PRESSED_MAX } else { HEADER_MAX };
+        let header_max = header_max(table.sitting.len());
         Some((Place { app: Arc::clone(app), id, probes_only, header_max }, left))
     }
+}
+
+/// How long a head may take on a connection that is one of so many.
+fn header_max(taken: usize) -> Duration {
+    if taken > ADMIN_CONNS_MAX / 2 { HEADER_PRESSED_MAX } else { HEADER_MAX }
 }
 
 impl Table {
@@ -198,4 +202,45 @@ pub async fn hold(State(room): State<Room>, request: Request, next: Next) -> Res
     drop(making);
     let held = Bytes::from_owner(Held { page, _room: free });
     Response::from_parts(head, Body::from(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_less_time_while_more_than_half_is_taken() {
+        let half = ADMIN_CONNS_MAX / 2;
+        let times = [1, half, half + 1, ADMIN_CONNS_MAX + PROBE_CONNS_MAX].map(header_max);
+        let (long, short) = (HEADER_MAX, HEADER_PRESSED_MAX);
+        assert_eq!(times, [long, long, short, short]);
+        assert!(short < long);
+    }
+
+    /// Comes from `peer` at `now`; gives its number and whether it is for probes only.
+    fn comes(table: &mut Table, peer: [u8; 4], now: Instant) -> Option<(u64, bool)> {
+        let probes_only = table.make_room()?;
+        table.came += 1;
+        let (id, silent_since) = (table.came, Some(now));
+        table.sitting.push(Sitting { id, peer: peer.into(), probes_only, silent_since });
+        table.leave.push(oneshot::channel().0);
+        Some((id, probes_only))
+    }
+
+    #[test]
+    fn everybody_gets_a_place_while_somebody_is_silent() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        assert_eq!(comes(&mut table, [10, 0, 0, 9], now), Some((1, false)));
+        for id in 2..1000 {
+            assert_eq!(comes(&mut table, [10, 0, 0, 1], now), Some((id, false)));
+        }
+        assert_eq!((table.sitting.len(), table.evicted), (ADMIN_CONNS_MAX, 999 - 64));
+        assert_eq!(table.sitting[0].id, 1, "the address that holds one keeps it");
+        table.sitting.iter_mut().for_each(|sitting| sitting.silent_since = None);
+        let probes = (0..20).map(|_| comes(&mut table, [10, 0, 0, 1], now));
+        assert!(probes.into_iter().all(|seat| seat.is_some_and(|(_, probes_only)| probes_only)));
+        assert_eq!(table.sitting.len(), ADMIN_CONNS_MAX + PROBE_CONNS_MAX);
+        table.sitting.iter_mut().for_each(|sitting| sitting.silent_since = None);
+        assert_eq!(comes(&mut table, [10, 0, 0, 1], now), None);
+    }
 }

@@ -22,9 +22,22 @@ struct Row<'p> {
     slot: usize,
 }
 
-fn rows(pools: &Pools) -> Vec<Row<'_>> {
+/// Pools with their places in the plan.
+pub type Chosen<'p> = [(usize, &'p Pool)];
+
+/// All of them, or one.
+pub fn chosen(pools: &Pools, only: Option<usize>) -> Vec<(usize, &Pool)> {
+    let is_chosen = |(i, _): &(usize, &Pool)| only.is_none_or(|only| only == *i);
+    pools.all().enumerate().filter(is_chosen).collect()
+}
+
+fn rows<'p>(pools: &Chosen<'p>) -> Vec<Row<'p>> {
     let row = |pool: &Pool, (slot, known)| Row { labels: labels(pool, known), known, slot };
-    pools.all().flat_map(|pool| pool.backends().map(move |backend| row(pool, backend))).collect()
+    let of_pool = |(_, pool): &(usize, &'p Pool)| -> Vec<Row<'p>> {
+        let pool = *pool;
+        pool.backends().map(|backend| row(pool, backend)).collect()
+    };
+    pools.iter().flat_map(of_pool).collect()
 }
 
 fn labels(pool: &Pool, backend: &Backend) -> [Label; 2] {
@@ -38,7 +51,7 @@ fn with(row: &Row<'_>, key: &'static str, value: &'static str) -> [Label; 3] {
 }
 
 /// Gauges and counters.
-pub fn counts(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn counts(app: &App, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     of_pools(app, pools, e)?;
     let rows = rows(pools);
     states(&rows, e)?;
@@ -58,31 +71,32 @@ fn flag(so: bool) -> f64 {
     f64::from(u8::from(so))
 }
 
-fn of_pools(app: &App, pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn of_pools(app: &App, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let label = |pool: &Pool| [("pool", pool.name.clone())];
     let help = "1 while too few backends are healthy and all of them are used";
     let mut family = Family::gauge(e, "pool_panic", help)?;
-    for pool in pools.all() {
+    for (_, pool) in pools {
         family.put(&label(pool), flag(pool.panicking))?;
     }
     let mut family = Family::gauge(e, "pool_healthy", "Backends that are well and have a weight")?;
-    for pool in pools.all() {
+    for (_, pool) in pools {
         family.put(&label(pool), pool.healthy() as f64)?;
     }
     let mut family = Family::counter(e, "pool_retries", "Attempts after a timed-out dial")?;
-    for (i, pool) in pools.all().enumerate() {
-        family.put(&label(pool), stats::pool_sums(app, i).retries as f64)?;
+    for (i, pool) in pools {
+        family.put(&label(pool), stats::pool_sums(app, *i).retries as f64)?;
     }
     let help = "Attempts after a timed-out dial that the retry budget did not allow";
     let mut family = Family::counter(e, "pool_retries_denied", help)?;
-    for (i, pool) in pools.all().enumerate() {
-        family.put(&label(pool), stats::pool_sums(app, i).retries_denied as f64)?;
+    for (i, pool) in pools {
+        family.put(&label(pool), stats::pool_sums(app, *i).retries_denied as f64)?;
     }
     of_names(pools, e)
 }
 
-fn of_names(pools: &Pools, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let names = || pools.all().flat_map(|pool| pool.names.iter().map(move |name| (pool, name)));
+fn of_names(pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let names =
+        || pools.iter().flat_map(|(_, pool)| pool.names.iter().map(move |name| (*pool, name)));
     let label =
         |pool: &Pool, name: &Name| [("pool", pool.name.clone()), ("name", name.spec.name.clone())];
     let help = "1 while a name cannot be looked up and what was known of it is used";
@@ -183,7 +197,7 @@ fn traffic(rows: &[Row<'_>], sums: &[BackendSums], e: &mut DescriptorEncoder<'_>
 /// Histograms.
 pub fn latencies(
     app: &App,
-    pools: &Pools,
+    pools: &Chosen<'_>,
     form: Form,
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {

@@ -64,7 +64,8 @@ pub(super) struct Watched {
 pub(super) struct News {
     /// True exactly when the endpoints are not what they were.
     pub(super) changed: bool,
-    /// True exactly when not the same is left out as before.
+    /// True exactly when something is left out for another reason than before, or nothing any
+    /// more: how much it is may be another number each second.
     pub(super) cut_changed: bool,
     /// What is worth telling: a change of state, not each failure.
     pub(super) told: Option<Told>,
@@ -98,7 +99,8 @@ impl Watched {
                 let (cut, valid_for) = (answer.cut, answer.valid_for);
                 let (changed, too_many) = self.replace(answer, kept);
                 let cut = Cut { dropped: cut.dropped + too_many, ..cut };
-                let cut_changed = std::mem::replace(&mut self.cut, cut) != cut;
+                let kinds = |cut: Cut| (cut.dropped > 0, cut.unreachable > 0);
+                let cut_changed = kinds(std::mem::replace(&mut self.cut, cut)) != kinds(cut);
                 let (told, wait) = match failure {
                     Some(why) => {
                         let (told, wait) = self.fail(why);

@@ -28,6 +28,8 @@ pub struct Backend {
     /// What its slot had counted before it came.
     pub before: BackendSums,
     pub(super) order: Order,
+    /// The weight that an operator has said, until the name says something new.
+    pub(super) ordered_weight: Option<u32>,
     pub(super) health: Health,
     /// True exactly when the last active check could not connect to where the traffic goes.
     pub(super) unconnectable: bool,
@@ -69,6 +71,7 @@ impl Backend {
             reason: String::new(),
             ejections: 0,
             order: Order::Enable,
+            ordered_weight: None,
             health: Health::Healthy,
             unconnectable: false,
             check_reason: String::new(),

@@ -17,11 +17,26 @@ use crate::{
     bridge::Bridge,
     config::{self, WEIGHT_MAX},
     coordinator::{names::Endpoint, stats},
+    health::standing::Order,
+    limits::SLOTS_PER_NAME,
 };
 
 /// How long a slot rests before somebody else gets it: what was recorded for the old one is
 /// gathered by then.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long an operator's word for an address outlives it: a server that is started anew, or a
+/// record that is missing for a moment, is the same one to whoever said it.
+const SAID_FOR: Duration = Duration::from_secs(600);
+
+/// What an operator has said of an address that has left its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    endpoint: Endpoint,
+    order: Order,
+    weight: Option<u32>,
+    until: Instant,
+}
 
 impl Pool {
     /// From now on these are behind `spec`, which has the slots `slots`. Gives the slots of those
@@ -65,6 +80,7 @@ impl Pool {
         // What the operator has said of its weight stands until the name says something new.
         if backend.found.replace(*endpoint) != Some(*endpoint) {
             (backend.weight, backend.priority) = share(spec, endpoint);
+            backend.ordered_weight = None;
             self.changed = true;
         }
         let Some(backend) = self.at(slot) else { return };
@@ -86,12 +102,48 @@ impl Pool {
         backend.name = spec.name_at(endpoint.address).into_owned();
         backend.found = Some(*endpoint);
         (backend.weight, backend.priority) = share(spec, endpoint);
+        let said = self.said_of(slot, endpoint);
+        if let Some(said) = said {
+            (backend.order, backend.ordered_weight) = (said.order, said.weight);
+            backend.weight = said.weight.unwrap_or(backend.weight);
+        }
         let slowly = !first && !self.rules.slow_start.is_zero();
         backend.since = slowly.then(Instant::now);
         let (pool, name) = (self.name.as_str(), backend.name.as_str());
         tracing::info!(pool, backend = name, "found behind {}", spec.address);
         self.put(slot, Some(backend));
         self.changed = true;
+        if said.is_some() {
+            self.settle(slot, "");
+        }
+    }
+
+    /// What an operator has said of `endpoint` before it left; nobody else gets it.
+    fn said_of(&mut self, slot: usize, endpoint: &Endpoint) -> Option<Said> {
+        let name = self.names.iter_mut().find(|name| name.slots.contains(&slot))?;
+        let at = name.said.iter().position(|said| said.endpoint.address == endpoint.address)?;
+        let mut said = name.said.remove(at);
+        // A name that says something new of its weight is believed.
+        said.weight = said.weight.filter(|_| said.endpoint == *endpoint);
+        (Instant::now() < said.until).then_some(said)
+    }
+
+    /// Keeps what an operator has said of somebody who leaves.
+    fn keep_word(&mut self, slot: usize, now: Instant) {
+        let Some(backend) = self.get(slot) else { return };
+        let (order, weight) = (backend.order, backend.ordered_weight);
+        let Some(endpoint) = backend.found else { return };
+        if order == Order::Enable && weight.is_none() {
+            return;
+        }
+        let Some(name) = self.names.iter_mut().find(|name| name.slots.contains(&slot)) else {
+            return;
+        };
+        name.said.retain(|said| now < said.until && said.endpoint.address != endpoint.address);
+        if name.said.len() == SLOTS_PER_NAME {
+            name.said.remove(0);
+        }
+        name.said.push(Said { endpoint, order, weight, until: now + SAID_FOR });
     }
 
     /// Lets go of those that are gone and have finished.
@@ -103,6 +155,7 @@ impl Pool {
             if in_flight(slot) > 0 {
                 *idle_since = None;
             } else if now.saturating_duration_since(*idle_since.get_or_insert(now)) >= REST {
+                self.keep_word(slot, now);
                 self.put(slot, None);
             }
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::backend::Backend;
+use super::{backend::Backend, found::Said};
 use crate::{
     bridge::{Balance, Member, Roster, Tier},
     config::{self, OnUnhealthy, Outlier, Target},
@@ -73,6 +73,8 @@ pub struct Name {
     pub refused: Vec<SocketAddr>,
     /// How often an address came to be left out.
     pub refused_total: u64,
+    /// What an operator has said of addresses that have left it.
+    pub(super) said: Vec<Said>,
 }
 
 impl Name {
@@ -86,6 +88,7 @@ impl Name {
             cut_total: 0,
             refused: Vec::new(),
             refused_total: 0,
+            said: Vec::new(),
         }
     }
 }
