@@ -20,6 +20,8 @@ mod edges;
 mod events;
 #[path = "life/history.rs"]
 mod history;
+#[path = "life/hostile.rs"]
+mod hostile;
 #[path = "life/limits.rs"]
 mod limits;
 #[path = "life/operator.rs"]
