@@ -17,7 +17,7 @@ mod words;
 
 use std::{
     os::fd::{AsFd, AsRawFd},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 pub use self::{
@@ -96,6 +96,8 @@ pub struct Bridge {
     pub boards: Boards,
     /// What became of the lines of the access log.
     pub access_log: AccessLogBoard,
+    /// Down: whether this host's memory for TCP runs short.
+    scarce: AtomicBool,
     /// Down: only ever grows.
     phase: AtomicU8,
 }
@@ -109,9 +111,20 @@ impl Bridge {
             loops: Loops::new(plan.slots, plan.listeners.len()),
             boards: Boards::new(&plan, seats),
             access_log: AccessLogBoard::default(),
+            scarce: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Running as u8),
             plan,
         }
+    }
+
+    /// Whether this host's memory for TCP runs short, so that no client may have more of it.
+    pub fn is_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
+    }
+
+    /// Told by the coordinator.
+    pub fn set_scarce(&self, scarce: bool) {
+        self.scarce.store(scarce, Ordering::Relaxed);
     }
 
     /// Where the process is in its life.

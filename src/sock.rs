@@ -277,6 +277,32 @@ pub fn stop_reading(socket: impl AsFd) {
     let _ = kernel::shutdown(socket, Shutdown::Read);
 }
 
+/// Lets so many bytes wait in the send queue without having been sent; 0: as many as the kernel does.
+pub fn set_unsent_max(socket: impl AsFd, bytes: u32) {
+    // A socket that is gone has no queue.
+    let _ = kernel::set_unsent_max(socket, bytes);
+}
+
+/// Keeps the kernel from making the receive buffer larger, until [`free_receive_buffer`].
+pub fn hold_receive_buffer(socket: impl AsFd) {
+    // An older kernel does not know it, and goes on.
+    let _ = kernel::hold_receive_buffer(socket, true);
+}
+
+/// Lets the kernel make the receive buffer larger again.
+///
+/// Kernel: it measures meanwhile and does not grow, and later grows only where more is read in a
+/// round trip than ever before (net/ipv4/tcp_input.c, `tcp_rcv_space_adjust`): the small window would
+/// stay. So it begins anew with [`FREE_WINDOW`].
+pub fn free_receive_buffer(socket: impl AsFd) {
+    // A socket that is gone has no buffer.
+    let _ = kernel::set_window(&socket, FREE_WINDOW);
+    let _ = kernel::hold_receive_buffer(socket, false);
+}
+
+/// Bytes of window that autotuning goes on from.
+const FREE_WINDOW: u32 = 512 << 10;
+
 /// Takes no more connections and wakes whoever waits for one.
 pub fn stop_listening(listener: impl AsFd) {
     let _ = kernel::shutdown(listener, Shutdown::Both);

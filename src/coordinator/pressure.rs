@@ -52,6 +52,7 @@ pub async fn run(app: Arc<App>) {
     loop {
         period.tick().await;
         let now = Instant::now();
+        app.bridge.set_scarce(tcp_memory().is_some_and(|(pages, low)| pages > low / 2));
         for (mark, reading) in marks.iter_mut().zip(readings(&app)) {
             match mark.look(reading.full, reading.refusals, now) {
                 Some(News::Reached) => app.events.tell(Event::LimitReached(reading.bound)),
@@ -60,6 +61,16 @@ pub async fn run(app: Arc<App>) {
             }
         }
     }
+}
+
+/// Pages that all TCP sockets of this host have, and how many the kernel grants without pressure
+/// (tcp(7), `tcp_mem`).
+fn tcp_memory() -> Option<(u64, u64)> {
+    let sockets = std::fs::read_to_string("/proc/net/sockstat").ok()?;
+    let of_tcp = sockets.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let pages = of_tcp.split(' ').skip_while(|word| *word != "mem").nth(1)?.parse().ok()?;
+    let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok()?;
+    Some((pages, limits.split_whitespace().next()?.parse().ok()?))
 }
 
 impl Mark {
@@ -93,6 +104,7 @@ fn readings(app: &App) -> Vec<Reading> {
         of_process(Refusal::RuntimeFull.name(), is_full(&gates.runtime), runtime_refusals),
         of_process(Refusal::Descriptors.name(), false, pauses + of_all(Refusal::Descriptors)),
         of_process("access_log", false, app.bridge.access_lines_dropped()),
+        of_process("tcp_memory", app.bridge.is_scarce(), 0),
     ];
     for (i, (name, sums)) in names.iter().zip(&sums).enumerate() {
         let gate = &gates.listeners[i];

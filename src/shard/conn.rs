@@ -215,6 +215,11 @@ impl Conn {
         self.end.get().or_else(fin).unwrap_or(EndReason::InternalError)
     }
 
+    /// What the sink of that direction has taken.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.bytes[direction as usize].get()
+    }
+
     /// A sink took `n` bytes.
     pub fn took(&self, direction: Direction, path: Path, n: u64) {
         let bytes = &self.bytes[direction as usize];

@@ -109,6 +109,10 @@ fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<S
     let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
     let telling = shard.bridge.loops.dial(picked.lease.slot());
     let server = Socket::connect(picked.address, options)?;
+    // Until its client has shown that it reads. For a far one a small window costs round trips.
+    if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] {
+        sock::hold_receive_buffer(&server);
+    }
     if let Some(telling) = telling {
         telling.tell(sock::local_address(&server)?, picked.address.port(), above + 1);
     }

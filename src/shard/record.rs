@@ -1,7 +1,7 @@
 //! What happened becomes numbers. Each connection is recorded exactly once, by [`finish`] or
 //! [`refused`]; an [`Outcome`] is taken by value, so it cannot be recorded twice.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Shard,
@@ -13,6 +13,9 @@ use crate::{
     bridge::{Arrival, ConnRecord, EarlyEnd, EndReason, Failure, Refusal},
     maglev, rt,
 };
+
+/// A server that accepts within this time is so near that a large receive buffer only delays.
+const NEAR: Duration = Duration::from_millis(1);
 
 /// How one connection went, once its sockets are closed.
 #[derive(Debug)]
@@ -126,6 +129,7 @@ pub fn pick_error(shard: &Shard, error: u32) {
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = rt::now();
     conn.established.set(&conn.arrival, now);
+    shard.near.borrow_mut()[lease.slot()] = now - began < NEAR;
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
         h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);

@@ -143,6 +143,18 @@ pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<()> {
     })
 }
 
+pub fn set_unsent_max(fd: impl AsFd, bytes: u32) -> io::Result<()> {
+    if is_ours(&fd) { Ok(()) } else { real::set_unsent_max(fd, bytes) }
+}
+
+pub fn hold_receive_buffer(fd: impl AsFd, hold: bool) -> io::Result<()> {
+    if is_ours(&fd) { Ok(()) } else { real::hold_receive_buffer(fd, hold) }
+}
+
+pub fn set_window(fd: impl AsFd, bytes: u32) -> io::Result<()> {
+    if is_ours(&fd) { Ok(()) } else { real::set_window(fd, bytes) }
+}
+
 pub fn connect_unspec(fd: impl AsFd) -> Result<()> {
     if !is_ours(&fd) {
         return real::connect_unspec(fd);

@@ -4,7 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use rustix::{
@@ -54,6 +54,42 @@ pub(crate) fn outq(socket: impl AsFd) -> rustix::io::Result<i32> {
     const SIOCOUTQ: ioctl::Opcode = 0x5411;
     // SAFETY: SIOCOUTQ writes one int to the pointer that `Getter` owns for the call.
     unsafe { ioctl::ioctl(socket, ioctl::Getter::<SIOCOUTQ, i32>::new()) }
+}
+
+/// `TCP_NOTSENT_LOWAT` (tcp(7)): bytes that may wait unsent; 0: the kernel's.
+pub(crate) fn set_unsent_max(socket: impl AsFd, bytes: u32) -> io::Result<()> {
+    socket2::SockRef::from(&socket).set_tcp_notsent_lowat(bytes)
+}
+
+/// `SO_BUF_LOCK` (kernel 5.14): whether autotuning leaves the receive buffer alone, as it does where
+/// `SO_RCVBUF` was set.
+pub(crate) fn hold_receive_buffer(socket: impl AsFd, hold: bool) -> io::Result<()> {
+    const SO_BUF_LOCK: libc::c_int = 72;
+    const SOCK_RCVBUF_LOCK: libc::c_int = 2;
+    let value = if hold { SOCK_RCVBUF_LOCK } else { 0 };
+    set_number(socket, (libc::SOL_SOCKET, SO_BUF_LOCK), value)
+}
+
+/// `SO_RCVBUF` of twice so many bytes, and a window of that many.
+pub(crate) fn set_window(socket: impl AsFd, bytes: u32) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes as usize)?;
+    let window = (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP);
+    set_number(socket, window, libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX))
+}
+
+fn set_number(
+    socket: impl AsFd,
+    (level, name): (libc::c_int, libc::c_int),
+    value: libc::c_int,
+) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let len = size_of_val(&value) as libc::socklen_t;
+    let place = std::ptr::from_ref(&value).cast();
+    // SAFETY: the descriptor is borrowed for the call, which reads `len` bytes at `place`.
+    match unsafe { libc::setsockopt(fd, level, name, place, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What `poll(2)` says without a wait.
