@@ -89,10 +89,12 @@ fn without_ourselves(
         endpoints.iter().copied().partition(|endpoint| refusal(endpoint).is_some());
     let mut pools = app.pools();
     let fresh = pools.refused((pool, name), refused.iter().map(|e| e.address).collect());
-    for endpoint in refused.iter().filter(|endpoint| fresh.contains(&endpoint.address)) {
+    // One line a lookup, however many the answer has.
+    let mut news = refused.iter().filter(|endpoint| fresh.contains(&endpoint.address));
+    if let Some(endpoint) = news.next() {
         let (pool, address) = (&app.config.pools[pool].name, endpoint.address);
-        let rule = refusal(endpoint).unwrap_or_default();
-        tracing::warn!(pool, %address, "an answer is left out: {rule}");
+        let (rule, more) = (refusal(endpoint).unwrap_or_default(), news.count());
+        tracing::warn!(pool, %address, more, "an answer is left out: {rule}");
     }
     kept
 }
