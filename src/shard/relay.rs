@@ -6,6 +6,7 @@
 
 mod copy;
 mod gate;
+mod held;
 mod share;
 mod splice;
 
@@ -31,10 +32,6 @@ const VAIN_WAITS_MAX: u8 = 4;
 
 /// See [`VAIN_WAITS_MAX`].
 const VAIN_PAUSE: Duration = Duration::from_millis(1);
-
-/// A direction that has moved so much has a sink that reads: the kernel of one that does not takes
-/// less before its receive queue is full.
-const FREE_AFTER: u64 = 4 << 20;
 
 /// Relays until both directions are over and `conn` knows why.
 pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
@@ -228,22 +225,6 @@ impl Flow {
         }
     }
 
-    /// The sink is full. Nobody reads the source meanwhile; the sweep watches whether it dies.
-    fn block(&self) {
-        self.conn.set_blocked(self.direction, true);
-        self.ends.source.stop_recv();
-        if self.shard.bridge.is_scarce() {
-            self.set_free(false);
-        }
-    }
-
-    /// A sink may stay full for long: what is held does not stay in buffers that everybody needs.
-    async fn park(&mut self) {
-        if let Held::Chunk(chunk) = std::mem::take(&mut self.held) {
-            self.held = Held::Chunk(self.ends.source.park(chunk).await);
-        }
-    }
-
     /// After a wait: counts it as vain until a byte moves. A kernel that says ready again and again
     /// and then gives nothing (short of memory, say) costs a look each millisecond, not a core.
     fn waited(&self) -> Option<impl Future<Output = ()> + use<>> {
@@ -384,25 +365,7 @@ impl Flow {
         self.conn.took(self.direction, path, n as u64);
         self.conn.moved_ms.set(self.shard.clock_ms());
         self.vain_waits.set(0);
-        if !self.is_free.get() && self.conn.bytes(self.direction) >= FREE_AFTER {
-            self.set_free(!self.shard.bridge.is_scarce());
-        }
-    }
-
-    /// Lets the kernel tune both queues, or bounds what waits for the sink.
-    ///
-    /// A bound on unsent bytes makes a wake of each part of a pipe: bulk costs two thirds more CPU
-    /// time a byte. So it holds for those who have not shown yet that they read, and for everybody
-    /// while memory is scarce.
-    fn set_free(&self, free: bool) {
-        if self.is_free.replace(free) == free {
-            return;
-        }
-        let bound = self.shard.bridge.plan.listeners[self.conn.arrival.listener].sockets.unsent_max;
-        sock::set_unsent_max(&self.ends.sink, if free { 0 } else { bound });
-        if free && self.direction == Direction::Down {
-            sock::free_receive_buffer(&self.ends.source);
-        }
+        self.took();
     }
 }
 

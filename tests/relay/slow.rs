@@ -8,6 +8,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use socket2::SockRef;
 
 use crate::{
     kit::{Config, End, Hand, Seed, each_driver, peer},
@@ -125,6 +126,30 @@ fn more_stalled_clients_than_the_ring_has_buffers_leave_them_to_others() {
         }
         let stats = proxy.wait_stats("all have ended", |s| s.ended_in_all() == CLIENTS + 1);
         assert_eq!(stats.held(), 0, "{}", stats.without_latency());
+    });
+}
+
+/// 1. A server is known to be near. 2. A client asks and does not read; the server sends as long as
+///    somebody takes it. 3. Proxy and kernels together take little. 4. The client reads, and gets
+///    every byte.
+#[test]
+fn a_client_that_does_not_read_holds_little() {
+    each_driver(|driver| {
+        for splice in ["off", "auto", "on"] {
+            let seed = Seed::new();
+            let (proxy, hand) = proxy_and_hand(driver, &format!("splice = \"{splice}\""));
+            let (mut first, mut its_server) = pair(&proxy, &hand);
+            peer::pass(&mut first, &mut its_server, b"near");
+            let mut client = peer::connect_narrow(proxy.edge[0], 8 * 1024);
+            let mut server = hand.take();
+            // What waits in its own kernel is not ours.
+            SockRef::from(&server).set_send_buffer_size(16 * 1024).unwrap();
+            let (bytes, digest) = peer::write_until_full(&mut server, &mut seed.rng(0));
+            assert!(bytes < 1 << 20, "{splice}: {bytes} bytes are on their way");
+            peer::finish(&server);
+            let seen = peer::read_to_end(&mut client);
+            assert_eq!((seen.bytes, seen.digest, seen.end), (bytes, digest, End::Fin));
+        }
     });
 }
 
