@@ -61,8 +61,8 @@ pub(crate) fn set_unsent_max(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     socket2::SockRef::from(&socket).set_tcp_notsent_lowat(bytes)
 }
 
-/// `SO_BUF_LOCK` (kernel 5.14): whether autotuning leaves the receive buffer alone, as it does where
-/// `SO_RCVBUF` was set.
+/// `SO_BUF_LOCK` (kernel 5.14): whether autotuning leaves the receive buffer alone, as it does
+/// where `SO_RCVBUF` was set.
 pub(crate) fn hold_receive_buffer(socket: impl AsFd, hold: bool) -> io::Result<()> {
     const SO_BUF_LOCK: libc::c_int = 72;
     const SOCK_RCVBUF_LOCK: libc::c_int = 2;

@@ -75,7 +75,8 @@ impl Options {
     }
 }
 
-/// Lets so many bytes wait in the send queue without having been sent; 0: as many as the kernel does.
+/// Lets so many bytes wait in the send queue without having been sent; 0: as many as the kernel
+/// does.
 pub fn set_unsent_max(socket: impl AsFd, bytes: u32) {
     // A socket that is gone has no queue.
     let _ = kernel::set_unsent_max(socket, bytes);
@@ -90,8 +91,8 @@ pub fn hold_receive_buffer(socket: impl AsFd) {
 /// Lets the kernel make the receive buffer larger again.
 ///
 /// Kernel: it measures meanwhile and does not grow, and later grows only where more is read in a
-/// round trip than ever before (net/ipv4/tcp_input.c, `tcp_rcv_space_adjust`): the small window would
-/// stay. So it begins anew with [`FREE_WINDOW`].
+/// round trip than ever before (net/ipv4/tcp_input.c, `tcp_rcv_space_adjust`): the small window
+/// would stay. So it begins anew with [`FREE_WINDOW`].
 pub fn free_receive_buffer(socket: impl AsFd) {
     // A socket that is gone has no buffer.
     let _ = kernel::set_window(&socket, FREE_WINDOW);
