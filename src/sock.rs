@@ -89,8 +89,8 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
 ///
 /// # Errors
 /// What the kernel can say at once: no route, no descriptor, no local port.
-pub fn connect(address: SocketAddr, options: &Options) -> io::Result<OwnedFd> {
-    match kernel::connect(address, options)? {
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    match kernel::connect(address)? {
         (_, Err(e)) if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(e),
         (socket, _) => Ok(socket),
     }

@@ -105,8 +105,8 @@ impl Socket {
     ///
     /// # Errors
     /// What the kernel can say at once.
-    pub fn connect(address: SocketAddr, options: &sock::Options) -> io::Result<Socket> {
-        Socket::adopt(sock::connect(address, options)?)
+    pub fn connect(address: SocketAddr) -> io::Result<Socket> {
+        Socket::adopt(sock::connect(address)?)
     }
 
     /// Waits until a [`Socket::connect`] is decided.

@@ -48,6 +48,8 @@ pub struct Conn {
     /// Shard clock when the sweep first saw the source of a blocked direction dead, or when we cut
     /// the connection.
     pub hung_up_ms: Cell<Option<NonZeroU64>>,
+    /// True exactly once the kernel asks a silent server whether it is there.
+    pub is_watched: Cell<bool>,
     /// By side, what was not acknowledged when it was looked at last.
     unacked: [Cell<u32>; 2],
 }
@@ -114,6 +116,7 @@ impl Conn {
             blocked: Default::default(),
             moved_ms: Cell::new(now_ms),
             hung_up_ms: Cell::new(None),
+            is_watched: Cell::default(),
             unacked: Default::default(),
         }
     }

@@ -108,7 +108,7 @@ async fn own_dials_above(shard: &Shard, conn: &Conn) -> u8 {
 fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<Socket> {
     let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
     let telling = shard.bridge.loops.dial(picked.lease.slot());
-    let server = Socket::connect(picked.address, options)?;
+    let server = Socket::connect(picked.address)?;
     // Until its client has shown that it reads. For a far one a small window costs round trips.
     if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] {
         sock::hold_receive_buffer(&server);

@@ -12,7 +12,7 @@ mod splice;
 
 use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 
-use self::{gate::Gate, share::Share};
+use self::{gate::Gate, held::Bound, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
@@ -90,9 +90,8 @@ struct Flow {
     drained: bool,
     /// Waits since a byte last moved.
     vain_waits: Cell<u8>,
-    /// True exactly when the kernel may hold as much of it as it likes: the sink has taken enough
-    /// to show that somebody reads.
-    is_free: Cell<bool>,
+    /// How much the kernel may hold of it.
+    bound: Cell<Bound>,
 }
 
 /// What one turn of a direction came to.
@@ -153,7 +152,7 @@ impl Flow {
             held: Held::Nothing,
             drained: false,
             vain_waits: Cell::new(0),
-            is_free: Cell::new(false),
+            bound: Cell::new(Bound::of(direction)),
         }
     }
 

@@ -70,6 +70,9 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
         Phase::Dialing | Phase::Closing => {}
         Phase::Cutting(_) => cut::advance(shard, conn),
         Phase::Relaying | Phase::HalfClosed(_) => {
+            if still_ms >= period_ms && !conn.is_watched.replace(true) {
+                watch_server(listener, conn);
+            }
             if still_ms >= period_ms && queues_moved(conn, still_ms < 4 * period_ms) {
                 conn.moved_ms.set(shard.clock_ms());
             } else if let Some(reason) = overdue(listener, conn.phase(), still_ms) {
@@ -81,6 +84,13 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
             }
         }
     }
+}
+
+/// The first silence of a connection is early enough: one that is short need not pay for it. The
+/// client's socket has it from its listener.
+fn watch_server(listener: &Listener, conn: &Conn) {
+    // One that is gone needs no watch.
+    let _ = conn.server().map(|server| listener.sockets.liveness.apply(&server));
 }
 
 /// Whether a side has acknowledged something since the last look: a reader that is slow is no

@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Sim, with};
-use crate::sock::{Options, calls as real};
+use crate::sock::calls as real;
 
 pub(crate) use crate::sock::calls::datagram_source;
 
@@ -70,9 +70,9 @@ pub fn acceptfrom_with(
     with(Sim::accept).map(|(fd, address)| (fd, Some(address.into())))
 }
 
-pub fn connect(address: SocketAddr, options: &Options) -> io::Result<(OwnedFd, io::Result<()>)> {
+pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
     if !super::is_on() {
-        return real::connect(address, options);
+        return real::connect(address);
     }
     with(|sim| {
         sim.dials += 1;

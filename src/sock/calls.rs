@@ -22,12 +22,9 @@ pub(crate) use rustix::{
 };
 
 /// A fresh socket, and what `connect(2)` said to it.
-pub(crate) fn connect(
-    address: SocketAddr,
-    options: &super::Options,
-) -> io::Result<(OwnedFd, io::Result<()>)> {
+pub(crate) fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
     let socket = super::tcp_socket(address)?;
-    options.apply(&socket)?;
+    socket.set_tcp_nodelay(true)?;
     let outcome = socket.connect(&address.into());
     Ok((socket.into(), outcome))
 }

@@ -3,14 +3,15 @@
 
 use std::{io, os::fd::AsFd, time::Duration};
 
-use socket2::{Socket, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 
 #[cfg(not(test))]
 use super::calls as kernel;
 #[cfg(test)]
 use crate::sim::calls as kernel;
 
-/// What all sockets of a listener have: that of its clients and those of their servers.
+/// What all sockets of a listener have: those of its clients inherit it, those of their servers get
+/// each of it when they need it, because a dial is short and a call for each option is not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// `TCP_NOTSENT_LOWAT`: bytes that may wait in a socket's send queue without having been sent;
@@ -48,7 +49,12 @@ impl Liveness {
         Liveness { keepalive, user_timeout }
     }
 
-    pub(super) fn apply(&self, socket: &Socket) -> io::Result<()> {
+    /// Sets it on a socket.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn apply(&self, socket: impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(&socket);
         if let Some(idle) = self.keepalive {
             let keepalive = TcpKeepalive::new()
                 .with_time(idle)
@@ -64,8 +70,8 @@ impl Liveness {
 }
 
 impl Options {
-    /// Sets them on a socket. Kernel: accepted sockets inherit all of them from the listener, so
-    /// accept costs one call.
+    /// Sets them on a listener. Kernel: accepted sockets inherit all of them, so accept costs one
+    /// call.
     pub(super) fn apply(&self, socket: &Socket) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
         if self.unsent_max > 0 {

@@ -8,13 +8,37 @@ use crate::{bridge::Direction, sock};
 /// less before its receive queue is full.
 const FREE_AFTER: u64 = 4 << 20;
 
+/// A direction that has moved less has nothing that would be worth a call.
+const BOUND_AFTER: u64 = 64 << 10;
+
+/// How much the kernel may hold of a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// The kernel's own limits, which nothing has come near yet.
+    Untouched,
+    /// `unsent_max`, and the receive buffer of a near server does not grow.
+    Tight,
+    /// As much as it likes: the sink has taken enough to show that somebody reads.
+    Free,
+}
+
+impl Bound {
+    /// What the sockets of a direction begin with: clients have it from their listener.
+    pub(super) fn of(direction: Direction) -> Bound {
+        match direction {
+            Direction::Up => Bound::Untouched,
+            Direction::Down => Bound::Tight,
+        }
+    }
+}
+
 impl Flow {
     /// The sink is full. Nobody reads the source meanwhile; the sweep watches whether it dies.
     pub(super) fn block(&self) {
         self.conn.set_blocked(self.direction, true);
         self.ends.source.stop_recv();
-        if self.shard.bridge.is_scarce() {
-            self.set_free(false);
+        if self.bound.get() == Bound::Free && self.shard.bridge.is_scarce() {
+            self.bind(Bound::Tight);
         }
     }
 
@@ -27,8 +51,13 @@ impl Flow {
 
     /// The sink took bytes.
     pub(super) fn took(&self) {
-        if !self.is_free.get() && self.conn.bytes(self.direction) >= FREE_AFTER {
-            self.set_free(!self.shard.bridge.is_scarce());
+        let bytes = self.conn.bytes(self.direction);
+        match self.bound.get() {
+            Bound::Untouched if bytes >= BOUND_AFTER => self.bind(Bound::Tight),
+            Bound::Tight if bytes >= FREE_AFTER && !self.shard.bridge.is_scarce() => {
+                self.bind(Bound::Free);
+            }
+            _ => {}
         }
     }
 
@@ -37,12 +66,11 @@ impl Flow {
     /// A bound on unsent bytes makes a wake of each part of a pipe: bulk costs two thirds more CPU
     /// time a byte. So it holds for those who have not shown yet that they read, and for everybody
     /// while memory is scarce.
-    fn set_free(&self, free: bool) {
-        if self.is_free.replace(free) == free {
-            return;
-        }
-        let bound = self.shard.bridge.plan.listeners[self.conn.arrival.listener].sockets.unsent_max;
-        sock::set_unsent_max(&self.ends.sink, if free { 0 } else { bound });
+    fn bind(&self, bound: Bound) {
+        self.bound.set(bound);
+        let listener = &self.shard.bridge.plan.listeners[self.conn.arrival.listener];
+        let free = bound == Bound::Free;
+        sock::set_unsent_max(&self.ends.sink, if free { 0 } else { listener.sockets.unsent_max });
         if free && self.direction == Direction::Down {
             sock::free_receive_buffer(&self.ends.source);
         }
