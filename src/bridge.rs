@@ -29,7 +29,7 @@ pub use self::{
     histograms::{BackendLatency, Histograms, ListenerLatency},
     inbox::{Arrival, Fresh, Inbox},
     loops::Loops,
-    plan::{Access, Balance, Listener, Plan, Pool, SendProxy, SourceLimit, Splice},
+    plan::{Access, Balance, EarlyEnds, Listener, Plan, Pool, SendProxy, SourceLimit, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     sources::{NoSourcePlace, SourcePlace, Sources},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},

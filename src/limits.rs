@@ -25,6 +25,7 @@
 //! | addresses of one name ([`ENDPOINTS_MAX`]) | those after the first ones are left out, logged |
 //! | time for what is queued at a cut ([`FLUSH_MAX`]) | the rest is dropped with a reset |
 //! | words of an operator for addresses that have left a name (384, 10 minutes) | the oldest goes |
+//! | time for a close in order after a cut ([`LINGER_MAX`]) | the rest is dropped with a reset |
 //! | connections of a backend | it is passed over; all full: the newest is reset, counted |
 //! | events kept ([`EVENTS_MAX`]) | the oldest goes, counted in `dropped_total` |
 //! | seconds of the past ([`SECONDS_MAX`]) | the oldest goes |
@@ -136,6 +137,10 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 /// How long what is queued for a side may take to be acknowledged, where the other side was reset
 /// or we end the connection.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection that we ended may take to be closed in order, however slowly its last side
+/// acknowledges.
+pub const LINGER_MAX: Duration = Duration::from_mins(10);
 
 /// Fresh connections that may wait for one shard: what another one takes in a turn. More than that
 /// would say that the receiver does not get to run, and then it is no place to hand work to.

@@ -308,8 +308,13 @@ impl Cuts {
     }
 
     pub(super) fn order(&self, slot: usize) {
-        self.of[slot].fetch_add(1, Relaxed);
+        self.of[slot].fetch_add(1, Release);
         self.all.fetch_add(1, Release);
+    }
+
+    /// Orders for a slot so far.
+    pub fn of(&self, slot: usize) -> u32 {
+        self.of[slot].load(Acquire)
     }
 
     /// Orders so far.

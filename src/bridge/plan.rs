@@ -2,9 +2,10 @@
 
 use std::{ops::Range, time::Duration};
 
+use super::Failure;
 pub use crate::config::{Access, Balance, SendProxy, SourceLimit, Splice};
 use crate::{
-    config::{self, AccessLog, Config, Target},
+    config::{self, AccessLog, Config, Counted, Target},
     limits::SLOTS_PER_NAME,
     sock::{self, Liveness},
 };
@@ -60,12 +61,36 @@ pub struct Pool {
     pub retry_budget: Option<f64>,
     /// Whether a backend is told its client's address.
     pub send_proxy: SendProxy,
-    /// Whether early ends are told to the coordinator, which judges outliers by them.
-    pub tells_early_ends: bool,
+    /// Whether resets and closes before the first byte are told to the coordinator, which judges
+    /// outliers by them.
+    pub early_ends: EarlyEnds,
     /// Its slots.
     pub slots: Range<usize>,
     /// Those of each backend of the file: one for an address, more for a name.
     pub entries: Vec<Range<usize>>,
+}
+
+/// Which early ends count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EarlyEnds {
+    reset: bool,
+    closed: bool,
+}
+
+impl EarlyEnds {
+    fn counted(outlier: Option<&config::Outlier>) -> EarlyEnds {
+        let counts = |kind| outlier.is_some_and(|outlier| outlier.counts(kind));
+        EarlyEnds { reset: counts(Counted::Reset), closed: counts(Counted::Closed) }
+    }
+
+    /// Whether this failure is one of them.
+    pub fn contain(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::ResetBeforeFirstByte => self.reset,
+            Failure::ClosedBeforeFirstByte => self.closed,
+            _ => false,
+        }
+    }
 }
 
 impl Plan {
@@ -95,7 +120,7 @@ impl Plan {
                 max_attempts: pool.max_attempts,
                 retry_budget: pool.retry_budget,
                 send_proxy: pool.send_proxy,
-                tells_early_ends: pool.outlier.is_some_and(|outlier| outlier.counts_early_ends()),
+                early_ends: EarlyEnds::counted(pool.outlier.as_ref()),
                 slots: first..plan.slots,
                 entries,
             });

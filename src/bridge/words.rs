@@ -41,6 +41,14 @@ impl Direction {
         }
     }
 
+    /// The one that ends at this side.
+    pub fn to(side: Side) -> Direction {
+        match side {
+            Side::Client => Direction::Down,
+            Side::Server => Direction::Up,
+        }
+    }
+
     /// The word in `/metrics`.
     pub fn name(self) -> &'static str {
         match self {

@@ -88,7 +88,8 @@ impl Pools {
                 cell.publish(pool.roster(now));
             }
             // After the roster, or a new session would come to it meanwhile.
-            for slot in pool.fallen.drain(..) {
+            let forgives = pool.panicking;
+            for (slot, _) in pool.fallen.drain(..).filter(|(_, is_fact)| *is_fact || !forgives) {
                 bridge.cut_sessions(slot);
             }
         }
@@ -113,7 +114,7 @@ impl Pools {
             backend.health = health;
             backend.check_reason = reason.to_owned();
             if health == Health::Unhealthy && pool.rules.on_unhealthy == OnUnhealthy::Cut {
-                pool.fallen.push(slot);
+                pool.fallen.push((slot, unconnectable));
             }
             pool.settle(slot, reason);
         }

@@ -30,6 +30,9 @@ const FINISH_MAX: Duration = Duration::from_millis(100);
 /// Bytes of a bad answer that are told.
 const SHOWN_BYTES_MAX: usize = 40;
 
+/// Bytes that are read of a server that talks on when it was asked to end.
+const REST_BYTES_MAX: u64 = 64 << 10;
+
 /// Who asks.
 const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"), " health check");
 
@@ -117,10 +120,15 @@ async fn talk(mut stream: TcpStream, tcp: &TcpProbe, send_proxy: SendProxy) -> i
     let heard = hear(&mut stream, &tcp.expect.0).await?;
     SockRef::from(&stream).set_linger(None)?;
     stream.shutdown().await?;
-    // What is still to come is read, or the kernel would reset the connection after all.
-    let mut nowhere = tokio::io::sink();
-    let _ = tokio::time::timeout(FINISH_MAX, tokio::io::copy(&mut stream, &mut nowhere)).await;
+    // The verdict does not wait for it.
+    tokio::spawn(finish(stream));
     heard
+}
+
+/// Reads what is still to come, or the kernel would reset the connection after all.
+async fn finish(stream: TcpStream) {
+    let (mut rest, mut nowhere) = (stream.take(REST_BYTES_MAX), tokio::io::sink());
+    let _ = tokio::time::timeout(FINISH_MAX, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }
 
 /// Whether the server says something that begins so; the outer error ends the check at once.

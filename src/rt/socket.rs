@@ -169,6 +169,15 @@ impl Socket {
         }
     }
 
+    /// Takes what a receive has brought already, without asking for more.
+    pub fn take_received(&self) -> Option<Chunk> {
+        let Registered::Ring(handle) = &*self.0 else { return None };
+        match with_local(|local| local.ring().take_received(handle)) {
+            Taken::Chunk { chunk, .. } => Some(chunk),
+            _ => None,
+        }
+    }
+
     /// Receives no more ahead of [`Socket::recv`], so that the socket can be read by other means.
     /// True exactly when nothing received is left and none will come.
     pub fn stop_recv(&self) -> bool {

@@ -48,6 +48,8 @@ pub struct Conn {
     /// Shard clock when the sweep first saw the source of a blocked direction dead, or when we cut
     /// the connection.
     pub hung_up_ms: Cell<Option<NonZeroU64>>,
+    /// True exactly where the server's receive buffer does not grow by itself.
+    pub is_held: Cell<bool>,
     /// True exactly once the kernel asks a silent server whether it is there.
     pub is_watched: Cell<bool>,
     /// By side, what was not acknowledged when it was looked at last.
@@ -116,6 +118,7 @@ impl Conn {
             blocked: Default::default(),
             moved_ms: Cell::new(now_ms),
             hung_up_ms: Cell::new(None),
+            is_held: Cell::default(),
             is_watched: Cell::default(),
             unacked: Default::default(),
         }
@@ -155,6 +158,13 @@ impl Conn {
     /// The last dial failed: its socket is closed.
     pub fn dial_failed(&self) {
         self.server.replace(None);
+    }
+
+    /// The server that was found is not wanted after all.
+    pub fn abort_server(&self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+        }
     }
 
     /// The backend's socket, while there is one.

@@ -12,8 +12,8 @@ use super::{
     conn::{Conn, Phase},
 };
 use crate::{
-    bridge::{EndReason, Side},
-    limits::FLUSH_MAX,
+    bridge::{Direction, EndReason, Side},
+    limits::{FLUSH_MAX, LINGER_MAX},
     rt, sock,
 };
 
@@ -53,15 +53,22 @@ pub fn advance(shard: &Shard, conn: &Conn) {
     let cut_at = conn.hung_up_ms.get().map_or(now, NonZeroU64::get);
     for side in [Side::Client, Side::Server] {
         let Some(socket) = conn.socket(side) else { continue };
-        let is_empty = sock::unsent(&socket) == 0;
+        // The direction to this side has bytes in hand, or the kernel has them.
+        let is_awaited = conn.is_blocked(Direction::to(side)) || socket.is_sending();
+        let is_empty = !is_awaited && sock::unsent(&socket) == 0;
         match told == Some(side) {
             // Wakes the one who drops what this side says.
             true if is_empty => sock::stop_reading(&socket),
-            true if passed(conn.moved_ms.get()) => socket.abort(),
+            true if passed(conn.moved_ms.get()) || is_long_ago(now, cut_at) => socket.abort(),
             false if is_empty || passed(cut_at) => socket.abort(),
             _ => {}
         }
     }
+}
+
+/// Whoever acknowledges a byte now and then does not stay for ever.
+fn is_long_ago(now: u64, cut_at: u64) -> bool {
+    u128::from(now.saturating_sub(cut_at)) >= LINGER_MAX.as_millis()
 }
 
 /// Waits until a connection that we cut may be closed; its two tasks are over.

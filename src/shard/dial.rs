@@ -54,9 +54,16 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         } else if unanswered && !pool::allows_another(shard, pool) {
             return Err(EndReason::ConnectTimeout);
         }
+        let (cuts, slot) = (&shard.bridge.boards.cuts, picked.lease.slot());
+        let orders = cuts.of(slot);
         match dial(shard, conn, &picked, above).await {
             // Something else has ended it meanwhile.
             Ok(()) if conn.ended().is_some() => {}
+            // The sessions of this backend are being cut: this is to be none of them.
+            Ok(()) if cuts.of(slot) != orders => {
+                conn.abort_server();
+                tried.add(slot, picked.priority);
+            }
             Ok(()) => {
                 pool::dialed(shard, &picked.lease);
                 return Ok(picked.lease);
@@ -111,7 +118,7 @@ fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<S
     let server = Socket::connect(picked.address)?;
     // Until its client has shown that it reads. For a far one a small window costs round trips.
     if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] {
-        sock::hold_receive_buffer(&server);
+        conn.is_held.set(sock::hold_receive_buffer(&server));
     }
     if let Some(telling) = telling {
         telling.tell(sock::local_address(&server)?, picked.address.port(), above + 1);

@@ -228,14 +228,16 @@ impl Picker {
         let (generation, in_flight) = (roster.generation, &in_flight);
         let (early, plain) = (&self.early, false);
         let open = Open { ask, generation, tier, first, class, suspects, early, plain, in_flight };
-        let load = |m: &Member| Load { connections: in_flight(m.slot), weight: m.weight };
-        let least = open.members().map(load).reduce(|a, b| if b.is_below(a) { b } else { a });
+        let least = open
+            .members()
+            .map(|member| open.load(member))
+            .reduce(|a, b| if b.is_below(a) { b } else { a });
         // What the chosen one would have at the load of the least busy one.
         let even = least.map_or(u64::MAX, |least| {
             let scaled = (u64::from(least.connections) + 1) * u64::from(chosen.weight);
             scaled.div_ceil(u64::from(least.weight)) - 1
         });
-        in_flight(chosen.slot).saturating_sub(u32::try_from(even).unwrap_or(u32::MAX))
+        open.load(chosen).connections.saturating_sub(u32::try_from(even).unwrap_or(u32::MAX))
     }
 
     /// A dial failed: last choice for a while.

@@ -58,7 +58,7 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
     // The failure first: whoever sees the end finds its cause.
     if let (Some(slot), Some(failure)) = (served_by, failure) {
         board.backends[slot].failures(failure).add(1);
-        tell_early_end(shard, &record, slot);
+        tell_early_end(shard, &record, slot, failure);
     }
     board.listeners[listener].ended(record.end).add(1);
     record.session = rt::now() - record.arrival.at;
@@ -81,10 +81,10 @@ fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
 }
 
 /// Leaves an early end for the coordinator where the pool's outlier detection asks for them.
-fn tell_early_end(shard: &Shard, record: &ConnRecord, slot: usize) {
+fn tell_early_end(shard: &Shard, record: &ConnRecord, slot: usize, failure: Failure) {
     let plan = &shard.bridge.plan;
     let pool = &plan.pools[plan.listeners[record.arrival.listener].pool];
-    if pool.tells_early_ends {
+    if pool.early_ends.contain(failure) {
         let client = maglev::network_key(record.arrival.client.ip());
         // Full: the ones before are enough to judge by.
         let _ = shard.board().early_ends.push(EarlyEnd { slot: slot as u32, client });

@@ -248,15 +248,40 @@ impl Flow {
     fn next_step(&mut self) -> Step {
         match self.conn.phase() {
             _ if !self.decided() => self.step(),
-            Phase::Cutting(Some(side)) if side == self.direction.source() => self.drop_what_comes(),
+            Phase::Cutting(told) => self.finish_cut(told),
             _ => Step::Ended,
+        }
+    }
+
+    /// We have ended the connection: what was received before is still passed on.
+    fn finish_cut(&mut self, told: Option<Side>) -> Step {
+        self.share.charge(0);
+        if let Err(step) = self.deliver_held() {
+            return step;
+        }
+        while let Some(chunk) = self.ends.source.take_received() {
+            if let Err(step) = copy::deliver(self, chunk) {
+                return step;
+            }
+        }
+        match told == Some(self.direction.source()) {
+            true => self.drop_what_comes(),
+            false => Step::Ended,
+        }
+    }
+
+    /// Delivers what a full sink left over, or says why that has to wait.
+    fn deliver_held(&mut self) -> Result<(), Step> {
+        match std::mem::take(&mut self.held) {
+            Held::Nothing => Ok(()),
+            Held::Chunk(chunk) => copy::deliver(self, chunk),
+            Held::Pipe(pipe) => splice::drain(self, pipe).map(drop),
         }
     }
 
     /// The source has our FIN and is closed in order once it has everything. Bytes of it that
     /// nobody has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
     fn drop_what_comes(&mut self) -> Step {
-        self.held = Held::Nothing;
         while self.share.is_left() {
             let dropped = match self.ends.source.recv() {
                 Received::Bytes { chunk, .. } => chunk.len(),
@@ -276,12 +301,7 @@ impl Flow {
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.
     fn step(&mut self) -> Step {
         self.share.charge(0);
-        let delivered = match std::mem::take(&mut self.held) {
-            Held::Nothing => Ok(()),
-            Held::Chunk(chunk) => copy::deliver(self, chunk),
-            Held::Pipe(pipe) => splice::drain(self, pipe).map(drop),
-        };
-        if let Err(step) = delivered {
+        if let Err(step) = self.deliver_held() {
             return step;
         }
         self.gate.woke(self.shard.clock_ms().saturating_sub(self.conn.moved_ms.get()));

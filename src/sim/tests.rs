@@ -94,7 +94,7 @@ fn a_seed_lives_the_same_life_twice() {
 }
 
 /// Seeds within which a planted bug has to be found.
-const HUNT: u64 = 3000;
+const HUNT: u64 = 10_000;
 
 /// 1. A bug is planted. 2. Worlds are lived through until one fails, and says why. 3. Without the
 ///    bug the same world does not.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     bridge::{
-        Access, Balance, Bridge, Gates, Listener, Member, Phase, Plan, Pool, Roster, Seat,
-        SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
+        Access, Balance, Bridge, EarlyEnds, Gates, Listener, Member, Phase, Plan, Pool, Roster,
+        Seat, SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
     },
     counter::Gate,
     rt::{self, Bell, Engine, PipeBounds},
@@ -174,7 +174,7 @@ impl World {
             max_attempts: rng.u32(1..=3),
             retry_budget: None,
             send_proxy: if self.preface > 0 { SendProxy::V2 } else { SendProxy::Off },
-            tells_early_ends: false,
+            early_ends: EarlyEnds::default(),
             slots: 0..slots,
             entries: (0..slots).map(|slot| slot..slot + 1).collect(),
         };

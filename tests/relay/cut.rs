@@ -104,3 +104,29 @@ fn a_reader_that_has_stopped_is_no_slow_one() {
         assert_eq!((seen.end, seen.bytes < BYTES), (End::Reset, true));
     });
 }
+
+/// 1. A client does not read; what the proxy has received and its kernel does not take is held in
+///    buffers and pipes. 2. The process drains, its time is over, and the client reads. 3. It gets
+///    what was held as well, and then the reset.
+#[test]
+fn at_the_end_of_a_drain_what_is_held_comes_before_the_reset() {
+    each_driver(|driver| {
+        for splice in ["off", "on", "auto"] {
+            let hand = Hand::new();
+            let config = Config::new(driver).runtime("drain_timeout = \"100ms\"");
+            let config = config.listener(&format!("splice = \"{splice}\""));
+            let mut proxy = config.backend(hand.address()).start();
+            let mut client = peer::connect_narrow(proxy.edge[0], 64 * 1024);
+            let mut server = hand.take();
+            peer::write_until_full(&mut server, &mut Seed::new().rng(0));
+            let stalled = proxy.wait_stats("bytes in hand", |s| s.held() > 0);
+            let before = stalled.listener("bytes_down_total");
+            proxy.signal(Signal::TERM);
+            assert_eq!(peer::read_to_end(&mut server).end, End::Reset);
+            let seen = peer::read_to_end(&mut client);
+            assert_eq!(seen.end, End::Reset);
+            assert!(seen.bytes > before, "{splice}: {} of {before} and what was held", seen.bytes);
+            assert_eq!(proxy.wait_exit().code(), Some(0));
+        }
+    });
+}

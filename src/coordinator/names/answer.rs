@@ -15,6 +15,9 @@ pub const VALID_MIN: Duration = Duration::from_secs(1);
 /// And at most this long: a wrong answer with a long life heals within minutes.
 pub const VALID_MAX: Duration = Duration::from_secs(300);
 
+/// Of an answer of which a family was left out: a host that starts may have its routes in a moment.
+const LEFT_OUT_MAX: Duration = Duration::from_secs(10);
+
 /// Somebody behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -207,15 +210,20 @@ impl Answer {
         answer
     }
 
-    /// Leaves those out that this host has no way to, unless nobody would be left.
+    /// Leaves those of a family out of which this host has a way to none, unless nobody would be
+    /// left. A way may come soon, so such an answer does not last.
     pub(super) fn keep_reachable(&mut self, has_way: impl Fn(SocketAddr) -> bool) {
-        let ways: Vec<bool> = self.endpoints.iter().map(|e| has_way(e.address)).collect();
-        if !ways.contains(&true) {
+        let of = |v4: bool| self.endpoints.iter().filter(move |e| e.address.is_ipv4() == v4);
+        let [v6, v4] = [false, true].map(|v4| of(v4).any(|endpoint| has_way(endpoint.address)));
+        if v4 == v6 {
             return;
         }
-        self.cut.unreachable = ways.iter().filter(|has_way| !**has_way).count();
-        let mut ways = ways.into_iter();
-        self.endpoints.retain(|_| ways.next().unwrap_or(true));
+        let before = self.endpoints.len();
+        self.endpoints.retain(|endpoint| endpoint.address.is_ipv4() == v4);
+        self.cut.unreachable = before - self.endpoints.len();
+        if self.cut.unreachable > 0 {
+            self.last_at_most(LEFT_OUT_MAX);
+        }
     }
 
     pub(super) fn last_at_most(&mut self, ttl: Duration) {
@@ -357,7 +365,8 @@ mod tests {
             (answer.endpoints.len(), answer.cut.unreachable)
         };
         assert_eq!(kept(|address| address.is_ipv4()), (2, 1));
-        assert_eq!(kept(|address| address.ip() == IpAddr::from([10, 0, 0, 2])), (1, 2));
+        // A family is left out as a whole, or not at all.
+        assert_eq!(kept(|address| address.ip() == IpAddr::from([10, 0, 0, 2])), (2, 1));
         assert_eq!((kept(|_| true), kept(|_| false)), ((3, 0), (3, 0)));
     }
 

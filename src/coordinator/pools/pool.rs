@@ -41,8 +41,9 @@ pub struct Pool {
     generation: u64,
     /// True exactly when the newest roster is not published yet.
     pub(super) changed: bool,
-    /// Slots whose sessions are to be cut, because a check has failed.
-    pub(super) fallen: Vec<usize>,
+    /// Slots whose sessions are to be cut, because a check has failed; each with whether that is a
+    /// fact.
+    pub(super) fallen: Vec<(usize, bool)>,
     /// When weights last grew.
     ramped_at: Instant,
     /// The last id that was given.

@@ -197,8 +197,8 @@ pub(super) struct Slot {
     /// By [`Kind::LASTING`]: 0, or 1 and the cancels that have failed since somebody wants it
     /// ended.
     pub(super) doubts: [u8; 4],
-    /// True exactly while it is better asked itself: a receive of the ring filled a whole buffer or
-    /// was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
+    /// True exactly while it is better asked itself: it is new, or a receive of the ring filled a
+    /// whole buffer or was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
     /// cheaper in buffers of our own, which are larger, and one sender cannot take those of all.
     pub(super) fat: bool,
     pub(super) poll_in: Wait,
@@ -223,7 +223,7 @@ impl Slot {
             orphan: false,
             receive: Receive::Off,
             doubts: [0; 4],
-            fat: false,
+            fat: true,
             poll_in: Wait::Off,
             poll_out: Wait::Off,
             clean: false,

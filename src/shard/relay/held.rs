@@ -4,9 +4,9 @@
 use super::{Flow, Held};
 use crate::{bridge::Direction, sock};
 
-/// A direction that has moved so much has a sink that reads: the kernel of one that does not takes
-/// less before its receive queue is full.
-const FREE_AFTER: u64 = 4 << 20;
+/// A direction that has moved so much has a sink that reads, or one that has made its own kernel
+/// take as much: that of one that does not read takes a few megabytes at most as it comes.
+const FREE_AFTER: u64 = 16 << 20;
 
 /// A direction that has moved less has nothing that would be worth a call.
 const BOUND_AFTER: u64 = 64 << 10;
@@ -52,8 +52,12 @@ impl Flow {
     /// The sink took bytes.
     pub(super) fn took(&self) {
         let bytes = self.conn.bytes(self.direction);
+        if self.bound.get() == Bound::Free || bytes < BOUND_AFTER || self.sockets().unsent_max == 0
+        {
+            return;
+        }
         match self.bound.get() {
-            Bound::Untouched if bytes >= BOUND_AFTER => self.bind(Bound::Tight),
+            Bound::Untouched => self.bind(Bound::Tight),
             Bound::Tight if bytes >= FREE_AFTER && !self.shard.bridge.is_scarce() => {
                 self.bind(Bound::Free);
             }
@@ -68,11 +72,15 @@ impl Flow {
     /// while memory is scarce.
     fn bind(&self, bound: Bound) {
         self.bound.set(bound);
-        let listener = &self.shard.bridge.plan.listeners[self.conn.arrival.listener];
         let free = bound == Bound::Free;
-        sock::set_unsent_max(&self.ends.sink, if free { 0 } else { listener.sockets.unsent_max });
-        if free && self.direction == Direction::Down {
-            sock::free_receive_buffer(&self.ends.source);
+        let unsent_max = if free { 0 } else { self.sockets().unsent_max };
+        sock::set_unsent_max(&self.ends.sink, unsent_max);
+        if free && self.direction == Direction::Down && self.conn.is_held.get() {
+            sock::widen_window(&self.ends.source);
         }
+    }
+
+    fn sockets(&self) -> &sock::Options {
+        &self.shard.bridge.plan.listeners[self.conn.arrival.listener].sockets
     }
 }
