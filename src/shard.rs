@@ -72,8 +72,8 @@ pub struct Shard {
     /// The shard's clock, and when it last moved.
     clock: Cell<Duration>,
     ticked: Cell<Instant>,
-    /// By slot, whether the last dial was answered at once.
-    near: RefCell<Vec<bool>>,
+    /// By slot, whether a server is near, as far as its answers to dials have told.
+    near: RefCell<Vec<Option<bool>>>,
     /// Orders to cut sessions that were followed: of all backends, and by slot.
     cuts_seen: Cell<u32>,
     cuts_seen_of: RefCell<Vec<u32>>,
@@ -168,7 +168,7 @@ impl Shard {
             listening: RefCell::default(),
             clock: Cell::default(),
             ticked: Cell::new(rt::now()),
-            near: RefCell::new(vec![false; bridge.plan.slots]),
+            near: RefCell::new(vec![None; bridge.plan.slots]),
             cuts_seen: Cell::default(),
             cuts_seen_of: RefCell::default(),
         }

@@ -24,7 +24,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 #[cfg(not(test))]
 use self::calls as kernel;
 pub use self::options::{
-    Liveness, Options, PROBE_INTERVAL, PROBES, hold_receive_buffer, set_unsent_max, widen_window,
+    Liveness, Options, PROBE_INTERVAL, PROBES, free_receive_buffer, hold_receive_buffer,
+    set_unsent_max,
 };
 // What is not simulated is passed on.
 #[cfg(test)]

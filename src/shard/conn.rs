@@ -160,6 +160,13 @@ impl Conn {
         self.server.replace(None);
     }
 
+    /// The server's receive buffer may grow, if it was held.
+    pub fn free_window(&self) {
+        if self.is_held.take() {
+            self.server().iter().for_each(sock::free_receive_buffer);
+        }
+    }
+
     /// The server that was found is not wanted after all.
     pub fn abort_server(&self) {
         if let Some(server) = self.server.take() {

@@ -117,7 +117,7 @@ fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<S
     let telling = shard.bridge.loops.dial(picked.lease.slot());
     let server = Socket::connect(picked.address)?;
     // Until its client has shown that it reads. For a far one a small window costs round trips.
-    if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] {
+    if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] != Some(false) {
         conn.is_held.set(sock::hold_receive_buffer(&server));
     }
     if let Some(telling) = telling {

@@ -17,6 +17,9 @@ use crate::{
 /// A server that accepts within this time is so near that a large receive buffer only delays.
 const NEAR: Duration = Duration::from_millis(1);
 
+/// And one that takes this long is not, however busy this host is.
+const FAR: Duration = Duration::from_millis(20);
+
 /// How one connection went, once its sockets are closed.
 #[derive(Debug)]
 #[must_use = "an outcome that is not recorded is a connection nobody can account for"]
@@ -129,7 +132,14 @@ pub fn pick_error(shard: &Shard, error: u32) {
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = rt::now();
     conn.established.set(&conn.arrival, now);
-    shard.near.borrow_mut()[lease.slot()] = now - began < NEAR;
+    let (near, took) = (&mut shard.near.borrow_mut()[lease.slot()], now - began);
+    // Between the two it is far, or near on a busy host: what was seen before counts.
+    if took < NEAR || took >= FAR {
+        *near = Some(took < NEAR);
+    }
+    if *near != Some(true) {
+        conn.free_window();
+    }
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
         h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);

@@ -147,8 +147,8 @@ pub fn set_unsent_max(fd: impl AsFd, bytes: u32) -> io::Result<()> {
     if is_ours(&fd) { Ok(()) } else { real::set_unsent_max(fd, bytes) }
 }
 
-pub fn hold_receive_buffer(fd: impl AsFd) -> io::Result<()> {
-    if is_ours(&fd) { Ok(()) } else { real::hold_receive_buffer(fd) }
+pub fn hold_receive_buffer(fd: impl AsFd, hold: bool) -> io::Result<()> {
+    if is_ours(&fd) { Ok(()) } else { real::hold_receive_buffer(fd, hold) }
 }
 
 pub fn set_window(fd: impl AsFd, bytes: u32) -> io::Result<()> {

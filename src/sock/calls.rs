@@ -60,10 +60,11 @@ pub(crate) fn set_unsent_max(socket: impl AsFd, bytes: u32) -> io::Result<()> {
 
 /// `SO_BUF_LOCK` (kernel 5.14): whether autotuning leaves the receive buffer alone, as it does
 /// where `SO_RCVBUF` was set.
-pub(crate) fn hold_receive_buffer(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn hold_receive_buffer(socket: impl AsFd, hold: bool) -> io::Result<()> {
     const SO_BUF_LOCK: libc::c_int = 72;
     const SOCK_RCVBUF_LOCK: libc::c_int = 2;
-    set_number(socket, (libc::SOL_SOCKET, SO_BUF_LOCK), SOCK_RCVBUF_LOCK)
+    let value = if hold { SOCK_RCVBUF_LOCK } else { 0 };
+    set_number(socket, (libc::SOL_SOCKET, SO_BUF_LOCK), value)
 }
 
 /// `SO_RCVBUF` of twice so many bytes, and a window of that many.

@@ -91,15 +91,19 @@ pub fn set_unsent_max(socket: impl AsFd, bytes: u32) {
 /// Keeps the kernel from making the receive buffer larger; whether it does.
 pub fn hold_receive_buffer(socket: impl AsFd) -> bool {
     // An older kernel does not know it, and goes on.
-    kernel::hold_receive_buffer(socket).is_ok()
+    kernel::hold_receive_buffer(socket, true).is_ok()
 }
 
-/// Gives a socket whose receive buffer is held a window of [`NEAR_WINDOW`].
-pub fn widen_window(socket: impl AsFd) {
-    // A socket that is gone has no window.
-    let _ = kernel::set_window(socket, NEAR_WINDOW);
+/// Lets the kernel make a receive buffer larger again that was held.
+///
+/// Kernel: it measures meanwhile and does not grow, and later grows only where more is read in a
+/// round trip than ever before (net/ipv4/tcp_input.c, `tcp_rcv_space_adjust`): the small window
+/// would stay. So it begins anew with [`FREE_WINDOW`].
+pub fn free_receive_buffer(socket: impl AsFd) {
+    // A socket that is gone has no buffer.
+    let _ = kernel::set_window(&socket, FREE_WINDOW);
+    let _ = kernel::hold_receive_buffer(socket, false);
 }
 
-/// Bytes of window for a server that is so near that more only wait in our kernel: 4 Gbit/s over a
-/// round trip of a millisecond.
-const NEAR_WINDOW: u32 = 512 << 10;
+/// Bytes of window that autotuning goes on from.
+const FREE_WINDOW: u32 = 512 << 10;

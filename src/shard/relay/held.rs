@@ -75,8 +75,8 @@ impl Flow {
         let free = bound == Bound::Free;
         let unsent_max = if free { 0 } else { self.sockets().unsent_max };
         sock::set_unsent_max(&self.ends.sink, unsent_max);
-        if free && self.direction == Direction::Down && self.conn.is_held.get() {
-            sock::widen_window(&self.ends.source);
+        if free && self.direction == Direction::Down {
+            self.conn.free_window();
         }
     }
 
