@@ -146,3 +146,18 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_early_ends_of_a_kind_that_counts_are_told() {
+        let outlier = config::Outlier { count: [true, true, false], ..Default::default() };
+        let ends = EarlyEnds::counted(Some(&outlier));
+        let told: Vec<Failure> =
+            Failure::ALL.into_iter().filter(|failure| ends.contain(*failure)).collect();
+        assert_eq!(told, [Failure::ResetBeforeFirstByte]);
+        assert!(!EarlyEnds::counted(None).contain(Failure::ResetBeforeFirstByte));
+    }
+}

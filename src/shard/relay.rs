@@ -7,6 +7,7 @@
 mod copy;
 mod gate;
 mod held;
+mod last;
 mod share;
 mod splice;
 
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     bridge::{Direction, EndReason, Path, Side},
     limits::FLUSH_MAX,
-    rt::{self, Chunk, Pipe, Received, Socket},
+    rt::{self, Chunk, Pipe, Socket},
     sock,
 };
 
@@ -253,23 +254,6 @@ impl Flow {
         }
     }
 
-    /// We have ended the connection: what was received before is still passed on.
-    fn finish_cut(&mut self, told: Option<Side>) -> Step {
-        self.share.charge(0);
-        if let Err(step) = self.deliver_held() {
-            return step;
-        }
-        while let Some(chunk) = self.ends.source.take_received() {
-            if let Err(step) = copy::deliver(self, chunk) {
-                return step;
-            }
-        }
-        match told == Some(self.direction.source()) {
-            true => self.drop_what_comes(),
-            false => Step::Ended,
-        }
-    }
-
     /// Delivers what a full sink left over, or says why that has to wait.
     fn deliver_held(&mut self) -> Result<(), Step> {
         match std::mem::take(&mut self.held) {
@@ -277,25 +261,6 @@ impl Flow {
             Held::Chunk(chunk) => copy::deliver(self, chunk),
             Held::Pipe(pipe) => splice::drain(self, pipe).map(drop),
         }
-    }
-
-    /// The source has our FIN and is closed in order once it has everything. Bytes of it that
-    /// nobody has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
-    fn drop_what_comes(&mut self) -> Step {
-        while self.share.is_left() {
-            let dropped = match self.ends.source.recv() {
-                Received::Bytes { chunk, .. } => chunk.len(),
-                Received::Nothing => return Step::SourceEmpty,
-                Received::NoBuffer => match rt::drop_received(&self.ends.source) {
-                    0 => return Step::SourceEmpty,
-                    dropped => dropped,
-                },
-                Received::End | Received::Reset | Received::Lost => return Step::Ended,
-            };
-            self.vain_waits.set(0);
-            self.share.charge(dropped);
-        }
-        Step::Again
     }
 
     /// Delivers what is held, then moves what is there, at most a turn's share. Never waits.

@@ -198,8 +198,9 @@ pub(super) struct Slot {
     /// ended.
     pub(super) doubts: [u8; 4],
     /// True exactly while it is better asked itself: it is new, or a receive of the ring filled a
-    /// whole buffer or was stopped, and nothing since has said that the socket is empty. Many bytes at a time are
-    /// cheaper in buffers of our own, which are larger, and one sender cannot take those of all.
+    /// whole buffer or was stopped, and nothing since has said that the socket is empty. Many bytes
+    /// at a time are cheaper in buffers of our own, which are larger, and one sender cannot take
+    /// those of all.
     pub(super) fat: bool,
     pub(super) poll_in: Wait,
     pub(super) poll_out: Wait,

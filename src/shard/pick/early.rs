@@ -2,9 +2,9 @@
 //!
 //! Such a server has nothing in flight, so whoever balances by connections would send it almost
 //! everybody. Each early end counts as connections that are still open: 1, 3, 7 and so on in a row,
-//! one step less for each second that passes, and nothing once it has answered somebody. So a client
-//! that makes a server end its connections at once keeps others from it for seconds, as long as it
-//! answers nobody: a busy server forgets it with the next answer.
+//! one step less for each second that passes, and nothing once it has answered somebody. So a
+//! client that makes a server end its connections at once keeps others from it for seconds, as long
+//! as it answers nobody: a busy server forgets it with the next answer.
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,45 @@
+//! What a direction still does once we have ended its connection (`shard/cut.rs`).
+
+use super::{Flow, Step, copy};
+use crate::{
+    bridge::Side,
+    rt::{self, Received},
+};
+
+impl Flow {
+    /// We have ended the connection: what was received before is still passed on.
+    pub(super) fn finish_cut(&mut self, told: Option<Side>) -> Step {
+        self.share.charge(0);
+        if let Err(step) = self.deliver_held() {
+            return step;
+        }
+        while let Some(chunk) = self.ends.source.take_received() {
+            if let Err(step) = copy::deliver(self, chunk) {
+                return step;
+            }
+        }
+        match told == Some(self.direction.source()) {
+            true => self.drop_what_comes(),
+            false => Step::Ended,
+        }
+    }
+
+    /// The source has our FIN and is closed in order once it has everything. Bytes of it that
+    /// nobody has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
+    fn drop_what_comes(&mut self) -> Step {
+        while self.share.is_left() {
+            let dropped = match self.ends.source.recv() {
+                Received::Bytes { chunk, .. } => chunk.len(),
+                Received::Nothing => return Step::SourceEmpty,
+                Received::NoBuffer => match rt::drop_received(&self.ends.source) {
+                    0 => return Step::SourceEmpty,
+                    dropped => dropped,
+                },
+                Received::End | Received::Reset | Received::Lost => return Step::Ended,
+            };
+            self.vain_waits.set(0);
+            self.share.charge(dropped);
+        }
+        Step::Again
+    }
+}
