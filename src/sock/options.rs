@@ -98,7 +98,7 @@ pub fn hold_receive_buffer(socket: impl AsFd) -> bool {
 ///
 /// Kernel: it measures meanwhile and does not grow, and later grows only where more is read in a
 /// round trip than ever before (net/ipv4/tcp_input.c, `tcp_rcv_space_adjust`): the small window
-/// would stay. So it begins anew with [`FREE_WINDOW`].
+/// would stay. So it begins anew with `FREE_WINDOW`.
 pub fn free_receive_buffer(socket: impl AsFd) {
     // A socket that is gone has no buffer.
     let _ = kernel::set_window(&socket, FREE_WINDOW);
