@@ -59,8 +59,11 @@ impl Promises {
 
     /// The engine is told.
     pub(super) fn is_told(&mut self, done: &Completion) {
+        // A refusal may have been lost, and the next cancel has the same tag.
         for (_, tag) in self.refused.extract_if(.., |(cancel, _)| *cancel == done.tag) {
-            self.ending.remove(&tag);
+            if done.result < 0 {
+                self.ending.remove(&tag);
+            }
         }
         let Some(buffer) = done.buffer else { return };
         self.brought_by[usize::from(buffer)] = Some(done.tag);
