@@ -2,10 +2,14 @@
 
 mod kit;
 
+#[path = "dialing/asked.rs"]
+mod asked;
 #[path = "dialing/balance.rs"]
 mod balance;
 #[path = "dialing/capacity.rs"]
 mod capacity;
+#[path = "dialing/dying.rs"]
+mod dying;
 #[path = "dialing/failover.rs"]
 mod failover;
 #[path = "dialing/failures.rs"]

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     ask_who,
+    asked::Asked,
     kit::{Blackhole, Config, End, Refusing, Server, Stats, Tool, each_driver, peer},
     who_answers,
 };
@@ -28,6 +29,13 @@ impl Dead {
         let refusing = (0..count).map(|_| Refusing::new()).collect();
         let silent = (0..count).map(|_| Blackhole::new()).collect();
         [Dead::Refusing(refusing), Dead::Silent(silent)]
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Dead::Refusing(_) => "refusing",
+            Dead::Silent(_) => "silent",
+        }
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
@@ -64,8 +72,12 @@ fn with_few_alive_nobody_is_sent_to_the_dead() {
                 };
                 let before = proxy.stats();
                 assert_eq!(panics(&before), all == 20);
-                let _held: Vec<_> = (0..100).map(|_| who_answers(&proxy)).collect();
+                let held: Vec<_> = (0..100).map(|_| who_answers(&proxy)).collect();
+                let asked = Asked::of(&proxy, 300);
+                eprintln!("{driver}, {alive} of {all} live, {}, {balance}: {asked}", dead.word());
+                assert_eq!(asked.failed, 0, "{alive} of {all}");
                 assert_eq!(failures(&proxy.stats()), failures(&before), "{alive} of {all}");
+                drop(held);
             }
         }
     });
