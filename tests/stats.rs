@@ -118,7 +118,7 @@ fn a_connection_without_a_backend_has_no_phases() {
         let dead = Refusing::new();
         let proxy = Config::new(driver).backend(dead.address).start();
         for _ in 0..2 {
-            peer::end_of(&mut proxy.connect());
+            proxy.turns_away();
         }
         let stats = proxy.wait_ended_only("connect_refused", 2);
         for phase in ["connect", "first_byte", "session"] {

@@ -19,7 +19,7 @@ fn full_backends_are_passed_over_until_all_are_full() {
         let mut held: Vec<_> = (0..5).map(|_| crate::who_answers(&proxy)).collect();
         let mut names: String = held.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.pop(), Some('c'));
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let stats = proxy.wait_ended_only("overload", 1);
         assert_eq!(stats.refused("backend_max_connections"), 1);
         drop(held.remove(0));
@@ -93,7 +93,7 @@ fn a_last_attempt_spends_no_budget() {
             .backend(hole.address)
             .start();
         for _ in 0..5 {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
         }
         let stats = proxy.wait_ended_only("connect_timeout", 5);
         let pool = &stats.0["pools"][0];

@@ -94,7 +94,7 @@ fn one_attempt_with_a_dead_primary_fails() {
             .backend(dead.address)
             .backend_with(live.address, "priority = 1\n")
             .start();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         assert_eq!(ask_who(&proxy), 'b');
         let stats = proxy.wait_stats("both have ended", |s| s.ended_in_all() == 2);
         assert_eq!(stats.ended("connect_refused"), 1);

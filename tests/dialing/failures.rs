@@ -16,7 +16,7 @@ fn a_client_that_gets_no_backend_is_reset() {
         let dead = [Refusing::new(), Refusing::new()];
         let proxy = Config::new(driver).backend(dead[0].address).backend(dead[1].address).start();
         for _ in 0..5 {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
         }
         let stats = proxy.wait_ended_only("connect_refused", 5);
         assert_eq!(stats.failures(0, "refused") + stats.failures(1, "refused"), 10);
@@ -32,7 +32,7 @@ fn no_more_attempts_are_made_than_allowed() {
         let dead: Vec<Refusing> = (0..5).map(|_| Refusing::new()).collect();
         let config = Config::new(driver).pool("max_attempts = 2");
         let proxy = dead.iter().fold(config, |config, dead| config.backend(dead.address)).start();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let stats = proxy.wait_ended_only("connect_refused", 1);
         let refused: u64 = (0..5).map(|place| stats.failures(place, "refused")).sum();
         assert_eq!(refused, 2);
@@ -48,7 +48,7 @@ fn a_dial_without_answer_times_out() {
         let proxy =
             Config::new(driver).pool("connect_timeout = \"200ms\"").backend(hole.address).start();
         let began = Instant::now();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
         let stats = proxy.wait_ended_only("connect_timeout", 1);
         assert_eq!(stats.failures(0, "timeout"), 1);
@@ -104,7 +104,7 @@ fn the_last_cause_is_the_reason() {
                 .backend(first)
                 .backend_with(last, "priority = 1\n")
                 .start();
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
             proxy.wait_ended_only(reason, 1);
         }
     });
@@ -116,7 +116,7 @@ fn the_last_cause_is_the_reason() {
 fn a_backend_without_a_route_is_unreachable() {
     each_driver(|driver| {
         let proxy = Config::new(driver).backend("255.255.255.255:9".parse().unwrap()).start();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let stats = proxy.wait_ended_only("connect_unreachable", 1);
         assert_eq!(stats.failures(0, "unreachable"), 1);
     });

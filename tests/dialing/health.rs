@@ -59,7 +59,7 @@ fn without_a_usable_backend_the_process_is_not_ready() {
         let reasons = ready.json()["reasons"].as_array().unwrap().clone();
         assert_eq!(reasons.len(), 1);
         assert!(reasons[0].as_str().unwrap().contains("web"), "{reasons:?}");
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let stats = proxy.wait_ended_only("no_backend", 1);
         assert_eq!(stats.failures(0, "refused"), 0, "checks are no dials");
         let _live = Server::echo_at(address);
@@ -87,7 +87,7 @@ fn without_checks_a_backend_stays_healthy() {
     each_driver(|driver| {
         let dead = Refusing::new();
         let proxy = Config::new(driver).health("kind = \"none\"").backend(dead.address).start();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let stats = proxy.wait_ended_only("connect_refused", 1);
         assert_eq!(stats.state(0), "healthy");
         assert_eq!(proxy.get("/ready").status, 200);

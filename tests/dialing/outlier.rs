@@ -158,7 +158,7 @@ fn without_a_threshold_nobody_panics() {
             .backend(dead.address)
             .start();
         proxy.wait_stats("unhealthy", |s| s.state(0) == "unhealthy");
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         proxy.wait_ended_only("no_backend", 1);
     });
 }

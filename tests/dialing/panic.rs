@@ -121,7 +121,7 @@ fn where_all_are_dead_they_are_asked_last_and_asked_all_the_same() {
             .backend(two.address)
             .start();
         proxy.wait_stats("both out", |s| (0..2).all(|i| s.state(i) == "unhealthy"));
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let _back = Server::named_at(two.address, b'b');
         assert_eq!(ask_who(&proxy), 'b');
     });

@@ -38,6 +38,15 @@ pub fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     with_deadlines(socket.into())
 }
 
+/// Connects and is told nothing; how that ends, which the call that connects may see already.
+pub fn turned_away(to: SocketAddr) -> End {
+    match TcpStream::connect(to) {
+        Ok(stream) => end_of(&mut with_deadlines(stream)),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
+        Err(error) => panic!("cannot connect {to}: {error}"),
+    }
+}
+
 /// Connects from an address of this host and has to be reset, which the call that connects may see
 /// already. Gives the client's address.
 pub fn kept_out(from: IpAddr, to: SocketAddr) -> SocketAddr {

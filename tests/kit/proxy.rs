@@ -18,7 +18,7 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use super::{DEADLINE, Stats, http, peer, wait_for};
+use super::{DEADLINE, End, Stats, http, peer, wait_for};
 
 /// What is tested.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
@@ -207,6 +207,11 @@ impl Proxy {
     /// A connection of a client.
     pub fn connect(&self) -> TcpStream {
         peer::connect(self.edge[0])
+    }
+
+    /// How a client ends that is served by nobody.
+    pub fn turns_away(&self) -> End {
+        peer::turned_away(self.edge[0])
     }
 
     pub fn get(&self, path: &str) -> http::Answer {

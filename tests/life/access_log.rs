@@ -175,7 +175,7 @@ fn connections_that_were_not_served_have_lines_too() {
         let config = logged.config.clone().backend(refusing.address);
         let proxy = config.listener("deny = [\"127.0.0.9\"]").start();
         let denied = peer::kept_out(KEPT_OUT, proxy.edge[0]);
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let lines = logged.wait_lines(2);
         let of = |end: &str| lines.iter().find(|line| field(line, "end") == end).unwrap();
         let told = |line: &str| {

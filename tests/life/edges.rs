@@ -124,7 +124,7 @@ fn what_is_promised_with_many_listeners_is_served() {
             .collect();
         clients.iter_mut().for_each(|client| peer::echo(client, b"served"));
         assert_eq!(proxy.get("/health").status, 200);
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         // The reset comes first, then it is counted.
         let stats =
             proxy.wait_stats("the one refusal", |s| s.refused("runtime_max_connections") == 1);
@@ -210,7 +210,7 @@ fn one_client_gets_no_more_than_its_share() {
         let proxy = config.backend(hand.address()).start();
         let mut held: Vec<_> = (0..3).map(|_| settled_pair(&proxy, &hand)).collect();
         for _ in 0..2 {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
         }
         let other: IpAddr = [127, 0, 0, 2].into();
         let mut second = peer::connect_from(other, proxy.edge[0]);

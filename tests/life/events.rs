@@ -165,7 +165,7 @@ fn a_limit_is_told_when_it_is_reached_and_when_it_has_been_left() {
         let held = settled_pair(&proxy, &hand);
         assert_eq!(wait_kind(&proxy, "limit_reached", 1), of_listener);
         for _ in 0..3 {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
         }
         assert!(of_kind(&proxy, "limit_left").is_empty());
         drop(held);
@@ -195,14 +195,14 @@ fn each_limit_has_its_word() {
         let config = Config::new(driver).backend_with(hand.address(), "max_connections = 1");
         let proxy = config.start();
         let _held = settled_pair(&proxy, &hand);
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let of_backend = json!({"limit": "backend_max_connections", "listener": "edge"});
         assert_eq!(wait_kind(&proxy, "limit_reached", 1), [of_backend]);
 
         let proxy = Config::new(driver).backend(hand.address()).start();
         proxy.settled_descriptors();
         proxy.limit_descriptors(proxy.first_free_descriptor());
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         proxy.limit_descriptors(1024);
         assert_eq!(wait_kind(&proxy, "limit_reached", 1), [json!({"limit": "descriptors"})]);
     });

@@ -71,7 +71,7 @@ fn an_end_that_should_not_be_is_an_error() {
     each_driver(|driver| {
         let dead = Refusing::new();
         let proxy = Config::new(driver).backend(dead.address).start();
-        (0..3).for_each(|_| assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset));
+        (0..3).for_each(|_| assert_eq!(proxy.turns_away(), End::Reset));
         let seen = wait_history(&proxy, |seen| sum(&seen["ended"]) == 3);
         assert_eq!((sum(&seen["errors"]), sum(&seen["ended_by"]["connect_refused"])), (3, 3));
         assert_eq!(heat(&seen, "connect"), 0);

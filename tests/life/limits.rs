@@ -24,7 +24,7 @@ fn past_a_limit_the_newest_is_reset_and_a_freed_place_is_used_again() {
             };
             let mut held: Vec<_> = (0..3).map(|_| settled_pair(&proxy, &hand)).collect();
             for _ in 0..2 {
-                assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+                assert_eq!(proxy.turns_away(), End::Reset);
             }
             let stats = proxy.wait_ended_only("overload", 2);
             assert_eq!(stats.refused(cause), 2);
@@ -68,11 +68,11 @@ fn out_of_descriptors_it_refuses_and_recovers_without_spinning() {
         let mut held: Vec<_> = (0..10).map(|_| settled_pair(&proxy, &hand)).collect();
         let open = proxy.settled_descriptors() as u64;
         proxy.limit_descriptors(proxy.first_free_descriptor());
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         let (cpu, began) = (proxy.cpu_time(), Instant::now());
         let mut refused = 1;
         while began.elapsed() < Duration::from_secs(2) {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
             refused += 1;
         }
         let used = proxy.cpu_time() - cpu;
@@ -103,7 +103,7 @@ fn a_dial_without_a_descriptor_is_our_own_fault() {
         proxy.wait_stats("quiet", |s| s.listener("connections_active") == 0);
         proxy.settled_descriptors();
         proxy.limit_descriptors(proxy.first_free_descriptor() + 1);
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         proxy.limit_descriptors(1024);
         let stats = proxy.wait_stats("the end", |s| s.ended_in_all() == 2);
         assert_eq!(stats.ended("connect_local"), 1, "{}", stats.without_latency());

@@ -66,7 +66,7 @@ fn a_disabled_backend_is_used_by_nobody() {
                 "disabled"
             );
         }
-        assert_eq!(peer::end_of(&mut proxy.connect()), crate::kit::End::Reset);
+        assert_eq!(proxy.turns_away(), crate::kit::End::Reset);
         proxy.wait_ended_only("no_backend", 1);
         assert_eq!(proxy.get("/ready").status, 503);
     });

@@ -71,7 +71,7 @@ fn a_loop_of_names_ends_at_the_fifth_dial_of_our_own() {
         );
         let proxy = Proxy::start(&text);
         for client in 1..=3_u64 {
-            assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+            assert_eq!(proxy.turns_away(), End::Reset);
             let of = |stats: &crate::kit::Stats, listener: usize, path: &str| {
                 // What never occurred may be absent.
                 let value = stats.0["listeners"][listener].pointer(path);

@@ -135,7 +135,7 @@ fn a_name_without_an_address_is_waited_for() {
             .backend_at(&format!("db.internal:{port}"), "")
             .start();
         assert_eq!(proxy.get("/ready").status, 503);
-        assert_eq!(peer::end_of(&mut proxy.connect()), crate::kit::End::Reset);
+        assert_eq!(proxy.turns_away(), crate::kit::End::Reset);
         proxy.wait_ended_only("no_backend", 1);
         dns.now(hosts(&[1]));
         proxy.wait_stats("an address", |s| states(s).len() == 1);

@@ -79,7 +79,7 @@ fn only_what_the_proxy_and_its_backends_do_is_a_failure() {
         wait_until("those who are not wanted", || seen()[1] == 200);
         assert_eq!(seen(), json!(["All is well", 200, true]));
         crowd();
-        assert_eq!(peer::end_of(&mut proxy.connect()), End::Reset);
+        assert_eq!(proxy.turns_away(), End::Reset);
         browser.wait_text("#headline", |text| text == "Connections fail");
         browser.wait_text("#problems", |text| text.contains("connect_refused 1"));
         assert!(!browser.text("#problems").contains("denied"));

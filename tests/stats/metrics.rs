@@ -232,7 +232,7 @@ fn eventful(driver: &'static str) -> (Proxy, Server, Refusing) {
     });
     let mut held = proxy.connect();
     peer::echo(&mut held, b"held");
-    peer::end_of(&mut proxy.connect());
+    proxy.turns_away();
     drop(held);
     let stats = proxy.wait_stats("over", |s| {
         s.listener("connections_active") == 0

@@ -191,7 +191,7 @@ impl Clients {
         for _ in 0..count {
             proxy.settled_descriptors();
             proxy.limit_descriptors(proxy.first_free_descriptor() + 1);
-            let seen = peer::end_of(&mut peer::connect(proxy.edge[0]));
+            let seen = peer::turned_away(proxy.edge[0]);
             proxy.limit_descriptors(10_000);
             assert_eq!(seen, End::Reset);
             self.shared.ended("edge", "connect_local");
