@@ -65,11 +65,20 @@ pub struct NameServer {
     stopped: Arc<AtomicBool>,
 }
 
+/// A port that is free for both: one that TCP has free may be somebody's question by UDP.
+fn on_one_port() -> (TcpListener, UdpSocket) {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+            return (tcp, udp);
+        }
+    }
+}
+
 impl NameServer {
     pub fn new(script: impl FnMut(&Question) -> Reply + Send + 'static) -> NameServer {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (tcp, udp) = on_one_port();
         let address = tcp.local_addr().unwrap();
-        let udp = UdpSocket::bind(address).unwrap();
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
         let asked = Arc::new(AtomicU64::new(0));
         let stopped = Arc::new(AtomicBool::new(false));
