@@ -28,8 +28,8 @@
 //!    closed sets of words (why a connection ended, why a dial failed).
 //! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, pick, dial, relay,
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.
-//! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes, over a
-//!    ring of ours or monoio's epoll. [`sock`] is the system calls under it.
+//! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes, over
+//!    io_uring or epoll. [`sock`] is the system calls under it.
 //! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, changes by an
 //!    operator, gathering, `/stats`, `/histograms`, `/metrics`, events, signals.
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;

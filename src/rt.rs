@@ -5,14 +5,16 @@
 //! accept, connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
 //! a listener, a backend or a connection is.
 //!
-//! Two engines stand behind them: `ring` for io_uring, with tasks and timers of our own, and
-//! `epoll`, the one file that names monoio. Only waits are ever dropped, and a wait holds no byte.
+//! Two engines stand behind them, on the same tasks and timers: `ring` for io_uring, and `ready` for
+//! epoll. Only waits are ever dropped, and a wait holds no byte.
 
 mod driver;
-mod epoll;
+mod engine;
+mod handle;
 mod lease;
 mod meter;
 mod pipe;
+mod ready;
 mod ring;
 #[cfg(test)]
 pub(crate) mod sim;
@@ -20,6 +22,7 @@ mod sink;
 mod socket;
 mod tasks;
 mod timers;
+mod waiters;
 
 use std::{
     cell::RefCell,
@@ -28,14 +31,15 @@ use std::{
     os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use rustix::event::EventfdFlags;
 
 pub use self::{
-    driver::{Choice, Driver, Engine, choose},
+    driver::{Choice, Driver, choose},
+    engine::Engine,
     lease::{
         CHUNK_BYTES, CHUNKS_MAX, Chunk, PARKED_BYTES_MAX, Passed, Received, Sent, drop_received,
         pass_on,
@@ -48,21 +52,13 @@ pub use self::{
 /// What a shard's thread keeps for its runtime.
 struct Local {
     bell: &'static Bell,
-    /// `None` where the engine is `epoll`.
-    ring: Option<ring::Ring>,
+    engine: Engine,
     tasks: tasks::Tasks,
     timers: timers::Timers,
-    turns: epoll::Turns,
     meter: meter::TurnMeter,
     chunks: lease::Chunks,
     pipes: pipe::Pipes,
     sinks: sink::Sinks,
-}
-
-impl Local {
-    fn ring(&self) -> &ring::Ring {
-        self.ring.as_ref().expect("only the ring engine makes what asks for it")
-    }
 }
 
 thread_local! {
@@ -117,69 +113,50 @@ impl Bell {
 }
 
 /// Runs a shard's tasks on this thread until `main` is done.
-/// On epoll somebody has to [`answer_bell`], or no [`turn`] ever ends.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) {
-    let (local, on_epoll) = start(setup);
-    if let Some(runtime) = on_epoll {
-        return epoll::block_on(runtime, &local, main);
-    }
+    let local = start(setup);
     let main = local.tasks.spawn(Box::pin(main));
     while !local.tasks.is_gone(main) {
-        take_turn(&local, local.ring());
+        take_turn(&local);
     }
 }
 
 /// Makes this thread a shard's.
-fn start(setup: Setup) -> (Rc<Local>, Option<epoll::Runtime>) {
-    let (ring, on_epoll) = match setup.engine.0 {
-        driver::Carrier::Ring(ring) => (Some(ring), None),
-        driver::Carrier::Epoll(runtime) => (None, Some(runtime)),
-    };
+fn start(setup: Setup) -> Rc<Local> {
     let local = Rc::new(Local {
         bell: setup.bell,
-        ring,
+        engine: setup.engine,
         tasks: tasks::Tasks::default(),
         timers: timers::Timers::default(),
-        turns: epoll::Turns::default(),
         meter: meter::TurnMeter::new(setup.meters),
         chunks: lease::Chunks::new(setup.meters, setup.chunks_max),
         pipes: pipe::Pipes::new(setup.meters, setup.pipes),
         sinks: sink::Sinks::default(),
     });
     LOCAL.set(Some(Rc::clone(&local)));
-    (local, on_epoll)
+    local
 }
 
 /// Everybody who is ready runs once; then the kernel gets what they ask for, and the shard waits
 /// for it if nobody is ready.
-fn take_turn(local: &Local, ring: &ring::Ring) {
+fn take_turn(local: &Local) {
     local.meter.begin();
     local.tasks.run_ready();
     local.meter.end();
-    ring.turn(local.tasks.is_dry(), local.timers.next());
+    local.engine.turn(local.tasks.is_dry(), local.timers.next());
     local.timers.fire(now());
 }
 
 /// Starts a task on this shard; what it returns is over when the task is, and may be dropped.
 pub fn spawn(work: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> {
-    let mut task = match with_local(|local| local.ring.is_some()) {
-        true => Ok(with_local(|local| local.tasks.spawn(Box::pin(work)))),
-        false => Err(epoll::spawn(work)),
-    };
-    poll_fn(move |cx| match &mut task {
-        Ok(id) => with_local(|local| local.tasks.poll_end(*id, cx)),
-        // SAFETY: `task` is pinned with the future that owns it and never moved out of it.
-        Err(task) => unsafe { Pin::new_unchecked(task) }.poll(cx),
-    })
+    let task = with_local(|local| local.tasks.spawn(Box::pin(work)));
+    poll_fn(move |cx| with_local(|local| local.tasks.poll_end(task, cx)))
 }
 
-/// Waits; on epoll in steps of 1 ms. Boxed: inside a connection's task a timer would be most of
-/// what an idle connection costs.
+/// Waits; on epoll in steps of 1 ms. Boxed: inside a connection's task it would be there for as
+/// long as the connection is.
 pub fn sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
-    match with_local(|local| local.ring.is_some()) {
-        true => Box::pin(timers::Sleep::until(now() + duration)),
-        false => Box::pin(epoll::sleep(duration)),
-    }
+    Box::pin(timers::Sleep::until(now() + duration))
 }
 
 /// The one clock of all that happens on a shard.
@@ -197,39 +174,32 @@ pub fn turn_number() -> u64 {
 }
 
 /// Ends the caller's turn: everything else that is ready runs, and new events are collected,
-/// before it goes on.
+/// before it goes on from the end of the queue.
 pub async fn turn() {
     let mut over = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut over, true) {
             return Poll::Ready(());
         }
-        with_local(|local| give_up_turn(local, cx));
+        cx.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
 }
 
-fn give_up_turn(local: &Local, cx: &Context<'_>) {
-    match local.ring {
-        Some(_) => cx.waker().wake_by_ref(),
-        None => local.turns.wait(cx.waker()),
-    }
-}
-
-/// From now on answers the bell: calls `on_ring`, after tasks that wait for their turn on epoll.
+/// From now on answers the bell: calls `on_ring`.
 ///
 /// # Errors
 /// The bell could not be registered.
 pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
-    let local = with_local(Rc::clone);
-    let doorbell = Socket::adopt(local.bell.0.try_clone()?)?;
+    let bell = with_local(|local| local.bell);
+    let doorbell = Socket::adopt(bell.0.try_clone()?)?;
     drop(spawn(async move {
         loop {
             doorbell.readable().await;
             let mut rings = [0u8; 8];
             let _ = rustix::io::read(&doorbell, &mut rings);
-            local.turns.answered();
+            doorbell.is_empty();
             on_ring();
         }
     }));

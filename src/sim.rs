@@ -27,6 +27,7 @@ use std::{
 
 use rustix::io::Errno;
 
+pub(crate) use self::link::Mark;
 use self::{
     link::{Link, State},
     peer::Peer,
@@ -74,6 +75,10 @@ pub(crate) enum Bug {
     FinWhileSending,
     /// Nothing is looked at again when the kernel has lost a completion.
     LossIgnored,
+    /// A short receive counts as the last one although the end, told once, stands behind it.
+    EndForgotten,
+    /// A receive that ran short of memory counts as one that found nothing.
+    ShortageIsEmpty,
 }
 
 /// Whether this thread's simulation has that bug planted.
@@ -123,6 +128,9 @@ pub(crate) struct Sim {
     losses: u32,
     /// Completions that were lost.
     lost: u64,
+    /// True exactly where a receive that is short has left nothing, unless it stopped before an
+    /// urgent byte: the engine for epoll stands on that.
+    exact: bool,
     start: Instant,
     clock: Duration,
     events: BTreeMap<(Duration, u64), Event>,

@@ -253,10 +253,16 @@ fn polls(socket: impl AsFd, any: PollFlags) -> bool {
     kernel::poll_now(socket, any).is_ok_and(|now| now.intersects(any))
 }
 
+/// Whether a call has failed because there was nothing, or no room: the kernel will tell when that
+/// changes.
+pub fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
 /// Whether a failed receive, send or splice is to be tried again once the socket is ready: nothing
 /// to read, no room, or a shortage of this host that is no fault of either peer.
 pub fn is_for_later(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || is_shortage(error)
+    would_block(error) || is_shortage(error)
 }
 
 /// Whether a failed call ran short of something of our own (descriptors, memory), which says

@@ -241,16 +241,11 @@ fn the_text_of_the_configuration_is_private_to_it() {
 }
 
 #[test]
-fn monoio_is_named_in_one_file_only() {
-    let mut seen = 0;
-    for source in sources("src") {
-        let places = found(&source, |word| word == "monoio");
-        match source.is_in("rt/epoll") {
-            true => seen += places.len(),
-            false => assert_none("monoio is named outside rt/epoll.rs", places),
-        }
+fn no_runtime_of_others_is_in_the_data_plane() {
+    for source in rooms(&["rt", "shard", "sock"]) {
+        let places = found(&source, |word| ["monoio", "tokio", "tokio_uring"].contains(&word));
+        assert_none("the data plane runs on `rt` alone", places);
     }
-    assert!(seen > 0, "the scan is blind: rt/epoll.rs names monoio");
 }
 
 #[test]

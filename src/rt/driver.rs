@@ -3,10 +3,6 @@
 
 use std::io;
 
-use super::{
-    Meters, epoll,
-    ring::{BUFFERS, Ring},
-};
 use crate::args::cause;
 
 /// A kernel interface.
@@ -28,34 +24,6 @@ impl Driver {
     }
 }
 
-/// What carries one shard; lives on its thread.
-pub struct Engine(pub(super) Carrier);
-
-/// One of the two.
-#[expect(clippy::large_enum_variant, reason = "moved once, when the shard starts")]
-pub(super) enum Carrier {
-    Ring(Ring),
-    Epoll(epoll::Runtime),
-}
-
-impl Engine {
-    /// Makes one for this thread.
-    ///
-    /// # Errors
-    /// What the kernel answered; [`choose`] explains it.
-    pub fn new(driver: Driver, meters: &'static Meters) -> io::Result<Engine> {
-        match driver {
-            Driver::IoUring => Engine::on_ring(meters, BUFFERS),
-            Driver::Epoll => Ok(Engine(Carrier::Epoll(epoll::runtime()?))),
-        }
-    }
-
-    /// One with so many buffers in its ring, a power of two.
-    pub(crate) fn on_ring(meters: &'static Meters, buffers: u16) -> io::Result<Engine> {
-        Ok(Engine(Carrier::Ring(Ring::new(meters, buffers)?)))
-    }
-}
-
 /// What was chosen, and why where that is not obvious.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -66,7 +34,7 @@ pub struct Choice {
 }
 
 /// Chooses a driver; `wanted` is `None` for "auto", `refusal` what the kernel answered to a shard
-/// that got no [`Engine`] of that driver.
+/// that got no [`super::Engine`] of that driver.
 ///
 /// # Errors
 /// io_uring was demanded and this host refuses it: the sentence says what the kernel answered and

@@ -1,6 +1,6 @@
 //! Buffers, lent for as long as bytes are in them.
 
-use std::{cell::RefCell, io};
+use std::{cell::RefCell, io, os::fd::AsFd};
 
 use rustix::io::Errno;
 
@@ -117,7 +117,7 @@ impl Chunk {
         let (start, end) = (self.start as usize, self.end as usize);
         match &self.buffer {
             Buffer::Own(buffer) => &buffer[start..end],
-            Buffer::Ring(buffer) => local.ring().buffers().bytes(*buffer, start, end),
+            Buffer::Ring(buffer) => local.engine.ring().buffers().bytes(*buffer, start, end),
             Buffer::Parked(block) => &block.0[start..end],
             Buffer::Gone => &[],
         }
@@ -149,7 +149,7 @@ impl Drop for Chunk {
                     free.push(buffer);
                 }
             }
-            Buffer::Ring(buffer) => local.ring().buffers().give_back(buffer),
+            Buffer::Ring(buffer) => local.engine.ring().buffers().give_back(buffer),
             Buffer::Parked(block) => {
                 local.chunks.meters.parked_bytes.lower(block.0.len() as u32);
             }
@@ -180,18 +180,28 @@ pub enum Received {
     Lost,
 }
 
-/// Asks the socket itself, with a buffer of our own.
-pub(super) fn receive(socket: &Socket) -> Received {
-    let Some(mut chunk) = with_local(|local| take_chunk(local)) else { return Received::NoBuffer };
-    let Buffer::Own(buffer) = &mut chunk.buffer else { return Received::NoBuffer };
-    match sock::recv(socket, &mut buffer[..]) {
-        Ok(0) => Received::End,
-        Ok(n) => {
-            chunk.end = n as u32;
-            Received::Bytes { chunk, drained: n < CHUNK_BYTES }
+/// Asks a socket itself, with a buffer of our own; `None`: there is no buffer left. No bytes are
+/// the end.
+pub(super) fn ask(socket: impl AsFd) -> Option<io::Result<Chunk>> {
+    let mut chunk = with_local(|local| take_chunk(local))?;
+    let Buffer::Own(buffer) = &mut chunk.buffer else { return None };
+    let received = sock::recv(socket, &mut buffer[..]);
+    Some(received.map(|n| {
+        chunk.end = n as u32;
+        chunk
+    }))
+}
+
+impl Received {
+    /// What asking a socket came to; a receive that is short has left nothing.
+    pub(super) fn of(asked: Option<io::Result<Chunk>>) -> Received {
+        match asked {
+            None => Received::NoBuffer,
+            Some(Ok(chunk)) if chunk.is_empty() => Received::End,
+            Some(Ok(chunk)) => Received::Bytes { drained: chunk.len() < CHUNK_BYTES, chunk },
+            Some(Err(e)) if sock::is_for_later(&e) => Received::Nothing,
+            Some(Err(_)) => Received::Reset,
         }
-        Err(e) if sock::is_for_later(&e) => Received::Nothing,
-        Err(_) => Received::Reset,
     }
 }
 
@@ -235,6 +245,9 @@ impl Sent {
 /// Sends by a call of its own.
 pub(super) fn send(local: &Local, socket: &Socket, chunk: Chunk) -> Sent {
     let outcome = sock::send(socket, chunk.bytes(local));
+    if outcome.as_ref().is_err_and(sock::would_block) {
+        socket.is_full();
+    }
     Sent::of(chunk, outcome)
 }
 
@@ -262,8 +275,14 @@ pub enum Passed {
 
 /// Drops what the source has, up to a buffer, without one; how much.
 pub fn drop_received(source: &Socket) -> usize {
-    with_local(|local| sock::discard(source, &mut local.chunks.scratch.borrow_mut()[..]))
-        .unwrap_or(0)
+    let dropped = with_local(|local| {
+        let mut scratch = local.chunks.scratch.borrow_mut();
+        sock::discard(source, &mut scratch[..])
+    });
+    if dropped.as_ref().is_err_and(sock::would_block) {
+        source.is_empty();
+    }
+    dropped.unwrap_or(0)
 }
 
 /// Moves bytes without holding a buffer across a wait: looks at them, sends them, and takes from
@@ -274,12 +293,22 @@ pub fn pass_on(source: &Socket, sink: &Socket) -> Passed {
         let seen = match sock::peek(source, &mut scratch[..]) {
             Ok(0) => return Passed::End,
             Ok(seen) => seen,
-            Err(e) if sock::is_for_later(&e) => return Passed::SourceEmpty,
+            Err(e) if sock::is_for_later(&e) => {
+                if sock::would_block(&e) {
+                    source.is_empty();
+                }
+                return Passed::SourceEmpty;
+            }
             Err(_) => return Passed::SourceReset,
         };
         let sent = match sock::send(sink, &scratch[..seen]) {
             Ok(sent) => sent,
-            Err(e) if sock::is_for_later(&e) => return Passed::SinkFull,
+            Err(e) if sock::is_for_later(&e) => {
+                if sock::would_block(&e) {
+                    sink.is_full();
+                }
+                return Passed::SinkFull;
+            }
             Err(_) => return Passed::SinkReset,
         };
         // The bytes are in the socket's queue, so this cannot fall short.

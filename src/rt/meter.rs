@@ -15,6 +15,9 @@ const MARK_AGE: Duration = Duration::from_micros(500);
 /// The runtime's own numbers for one shard; written by it alone.
 #[derive(Debug, Default)]
 pub struct Meters {
+    /// Turns since the start: each ends with one call into the kernel, which collects events and
+    /// may wait for them.
+    pub turns: Counter,
     /// Longest turn since the start, in microseconds of the shard's own CPU time.
     pub turn_max_us: Counter,
     /// Pipes open, lent or not.
@@ -45,17 +48,16 @@ pub struct Meters {
     pub ring_completions_lost: Counter,
 }
 
-/// Measures turns: from the first task that runs after a wait to the last one before the next.
+/// Measures turns: from the first task that runs to the last one before the kernel is looked at.
 ///
 /// What counts is the CPU time that a turn takes, not the time others took the core away from us.
 /// The CPU clock is a system call, the wall clock is not; so the CPU clock is read at most every
 /// [`MARK_AGE`], and a turn counts as the smaller of its wall time and the CPU time since that
-/// reading: never too little, and at most [`MARK_AGE`] too much. On the ring, what goes into the
-/// kernel with the wait is not in it: one call does the work and waits.
+/// reading: never too little, and at most [`MARK_AGE`] too much. What goes into the kernel with the
+/// wait is not in it: on the ring one call does the work and waits.
 pub(super) struct TurnMeter {
     meters: &'static Meters,
-    started: Cell<Option<Instant>>,
-    number: Cell<u64>,
+    started: Cell<Instant>,
     cpu_mark: Cell<Duration>,
     marked_at: Cell<Instant>,
 }
@@ -69,33 +71,26 @@ impl TurnMeter {
     pub(super) fn new(meters: &'static Meters) -> Self {
         TurnMeter {
             meters,
-            started: Cell::new(None),
-            number: Cell::new(0),
+            started: Cell::new(super::now()),
             cpu_mark: Cell::new(cpu_now()),
             marked_at: Cell::new(super::now()),
         }
     }
 
-    /// Called before each task runs; true exactly when a turn begins with it.
-    #[inline]
-    pub(super) fn begin(&self) -> bool {
-        if self.started.get().is_some() {
-            return false;
-        }
+    /// A turn begins.
+    pub(super) fn begin(&self) {
         let now = super::now();
         if now - self.marked_at.get() > MARK_AGE {
             self.cpu_mark.set(cpu_now());
             self.marked_at.set(now);
         }
-        self.started.set(Some(now));
-        self.number.set(self.number.get() + 1);
-        true
+        self.started.set(now);
+        self.meters.turns.add(1);
     }
 
-    /// Called when no task is left to run in this turn.
+    /// Its tasks have run.
     pub(super) fn end(&self) {
-        let Some(started) = self.started.take() else { return };
-        let wall = super::now() - started;
+        let wall = super::now() - self.started.get();
         if wall.as_micros() as u64 > self.meters.turn_max_us.get() {
             let cpu = cpu_now().saturating_sub(self.cpu_mark.get());
             self.meters.turn_max_us.raise_to(wall.min(cpu).as_micros() as u64);
@@ -104,6 +99,6 @@ impl TurnMeter {
 
     /// How many turns there have been.
     pub(super) fn number(&self) -> u64 {
-        self.number.get()
+        self.meters.turns.get()
     }
 }

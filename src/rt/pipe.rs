@@ -197,7 +197,15 @@ impl Pipe {
     pub fn splice_in(&mut self, source: &Socket) -> io::Result<usize> {
         assert_eq!(self.held, 0, "a pipe is drained before it is refilled");
         let size = self.home.pipes.bounds.size_of(self.grown);
-        let moved = sock::splice(source, &self.ends().write, size)?;
+        if !source.may_read() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let spliced = sock::splice(source, &self.ends().write, size);
+        // The pipe is empty, so it is the source that has nothing.
+        if spliced.as_ref().is_err_and(sock::would_block) {
+            source.is_empty();
+        }
+        let moved = spliced?;
         self.bulk |= moved >= size / 4;
         self.held = moved as u32;
         Ok(moved)
@@ -208,7 +216,15 @@ impl Pipe {
     /// # Errors
     /// `WouldBlock` when the sink is full, else the peer's reset.
     pub fn splice_out(&mut self, sink: &Socket) -> io::Result<usize> {
-        let moved = sock::splice(&self.ends().read, sink, self.held())?;
+        if !sink.may_write() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let spliced = sock::splice(&self.ends().read, sink, self.held());
+        // The pipe is not empty, so it is the sink that has no room.
+        if spliced.as_ref().is_err_and(sock::would_block) {
+            sink.is_full();
+        }
+        let moved = spliced?;
         self.held -= moved as u32;
         Ok(moved)
     }

@@ -23,7 +23,7 @@ use slab::Slab;
 pub use self::buffers::BUFFERS;
 #[cfg(not(test))]
 use self::kernel::Kernel;
-pub(super) use self::slot::{Handle, Taken};
+pub(super) use self::slot::Taken;
 use self::{
     buffers::Buffers,
     kernel::{Completion, Op},
@@ -32,7 +32,7 @@ use self::{
 // The real one, or a simulated one.
 #[cfg(test)]
 use super::sim::Kernel;
-use super::{Chunk, Local, Meters};
+use super::{Chunk, Local, Meters, handle::Handle};
 #[cfg(test)]
 use crate::sim::{Bug, planted};
 use crate::sock;
@@ -151,18 +151,18 @@ impl Ring {
             Kind::Receive => self.received(slot, tag.place, done),
             Kind::PollIn => {
                 slot.poll_in = Wait::Over;
-                slot.wake_reader();
+                slot.waiters.wake_reader();
             }
             Kind::PollOut => {
                 slot.poll_out = Wait::Over;
                 slot.clean = slot::is_clean(done.result);
-                slot.wake_writer();
+                slot.waiters.wake_writer();
             }
             _ => {
                 if let Sending::On(chunk) = std::mem::take(&mut slot.sending) {
                     slot.sending = Sending::Over(chunk, done.result);
                 }
-                slot.wake_writer();
+                slot.waiters.wake_writer();
             }
         }
         if slot.is_over() {
@@ -195,7 +195,7 @@ impl Ring {
                 }
             }
         }
-        slot.wake_reader();
+        slot.waiters.wake_reader();
     }
 
     /// A receive has ended with an error, which may be no fault of the peer.

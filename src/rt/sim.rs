@@ -1,4 +1,5 @@
 //! The queues of a ring whose kernel is simulated, and a shard's thread that runs on it; for tests.
+//! The other engine's kernel is in [`watch`].
 //!
 //! It takes buffers from the very memory that the real kernel would take them from ([`provided`]),
 //! so what the engine gives back wrongly is missed here. What it promises of receives is checked by
@@ -6,6 +7,7 @@
 
 mod promises;
 mod provided;
+pub(super) mod watch;
 
 use std::{
     collections::VecDeque,
@@ -336,18 +338,17 @@ pub(crate) fn run(
     main: impl Future<Output = ()> + 'static,
     mut goes_on: impl FnMut() -> bool,
 ) -> Left {
-    let (local, _) = super::start(setup);
+    let local = super::start(setup);
     local.tasks.spawn(Box::pin(main));
-    let ring = local.ring();
     while goes_on() {
-        super::take_turn(&local, ring);
+        super::take_turn(&local);
     }
     let watch = usize::from(local.sinks.is_used());
     let left = Left {
-        slots: ring.slots() - 1 - watch,
+        slots: local.engine.slots() - 1 - watch,
         tasks: local.tasks.count() - 2 - watch,
         timers: local.timers.count().saturating_sub(1),
-        ring_buffers: ring.buffers().lent(),
+        ring_buffers: local.engine.buffers_lent(),
         pipes: local.pipes.astray(),
     };
     local.tasks.clear();

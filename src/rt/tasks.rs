@@ -30,8 +30,14 @@ pub(super) struct Id {
 impl Id {
     /// The task that is being polled; only [`Tasks`] polls what asks.
     pub(super) fn of(cx: &Context<'_>) -> Id {
-        debug_assert!(std::ptr::eq(cx.waker().vtable(), &raw const TABLE), "polled by us");
+        let is_ours = std::ptr::eq(cx.waker().vtable(), &raw const TABLE);
+        assert!(is_ours, "a wait is polled with its task's own waker, which nothing may wrap");
         unpack(cx.waker().data())
+    }
+
+    /// Whether that task has ended.
+    pub(super) fn is_gone(self) -> bool {
+        super::with_local(|local| local.tasks.is_gone(self))
     }
 
     /// Puts it into the queue of its thread.

@@ -5,7 +5,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
 use rustix::{
@@ -26,9 +26,16 @@ fn is_ours(fd: &impl AsFd) -> bool {
     super::is_on() && with(|sim| sim.is_ours(fd))
 }
 
-/// What a call says that has no reason to fail.
-fn trouble(sim: &mut Sim, errors: &[Errno]) -> Result<()> {
-    if sim.fails(5) { Err(sim.one_of(errors)) } else { Ok(()) }
+/// What a call on these descriptors says that has no reason to fail.
+fn trouble(sim: &mut Sim, fds: &[RawFd], errors: &[Errno]) -> Result<()> {
+    if !sim.fails(5) {
+        return Ok(());
+    }
+    let error = sim.one_of(errors);
+    if error == Errno::AGAIN {
+        fds.iter().for_each(|fd| sim.tells_again(*fd));
+    }
+    Err(error)
 }
 
 const READ: [Errno; 3] = [Errno::INTR, Errno::AGAIN, Errno::NOMEM];
@@ -44,7 +51,7 @@ pub fn recv(fd: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> Result<(usize
         if flags.contains(RecvFlags::TRUNC) {
             return sim.discard(raw, buffer.len());
         }
-        trouble(sim, &READ)?;
+        trouble(sim, &[raw], &READ)?;
         sim.receive(raw, buffer, flags.contains(RecvFlags::PEEK))
     })?;
     Ok((count, count))
@@ -55,7 +62,7 @@ pub fn send(fd: impl AsFd, bytes: &[u8], flags: SendFlags) -> Result<usize> {
         return real::send(fd, bytes, flags);
     }
     with(|sim| {
-        trouble(sim, &WRITE)?;
+        trouble(sim, &[fd.as_fd().as_raw_fd()], &WRITE)?;
         sim.send(fd.as_fd(), bytes)
     })
 }
@@ -76,7 +83,7 @@ pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, io::Result<()>)> {
     }
     with(|sim| {
         sim.dials += 1;
-        trouble(sim, &OPEN)?;
+        trouble(sim, &[], &OPEN)?;
         let (socket, outcome) = sim.connect(address);
         Ok((socket, outcome.map_err(io::Error::from)))
     })
@@ -120,7 +127,8 @@ pub fn splice(
         return real::splice(from, None, to, None, most, flags);
     }
     with(|sim| {
-        trouble(sim, &WRITE)?;
+        let both = [from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd()];
+        trouble(sim, &both, &WRITE)?;
         sim.splice(from.as_fd(), to.as_fd(), most)
     })
 }

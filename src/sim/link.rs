@@ -74,6 +74,20 @@ pub struct Link {
     pub reset_by_us: bool,
     /// splice(2) says that it cannot.
     pub unspliceable: bool,
+    /// Bytes of the peer's are urgent: a receive may stop before any of them.
+    pub urgent: bool,
+    /// `SOCK_NOSPACE`: somebody found no room, and is told when there is some.
+    wants_room: bool,
+    /// Changes that are told and seen nowhere else.
+    pub told_again: u32,
+}
+
+/// What has happened to a socket so far; each change is told to those who watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub arrived: u64,
+    pub is_over: [bool; 5],
+    pub told_again: u32,
 }
 
 impl Link {
@@ -97,7 +111,24 @@ impl Link {
             reset_by_peer: false,
             reset_by_us: false,
             unspliceable: false,
+            urgent: rng.u8(..4) == 0,
+            wants_room: false,
+            told_again: 0,
         }
+    }
+
+    /// Kernel: who waits on a socket is woken by bytes, ends and errors, by what we do to it, and by
+    /// room only if a send has found none (net/core/stream.c, `sk_stream_write_space`).
+    pub fn mark(&mut self) -> Mark {
+        if self.wants_room && self.has_room() {
+            self.wants_room = false;
+            self.told_again += 1;
+        }
+        let is_dead = self.state == State::Dead;
+        let is_dialing = self.state == State::Dialing;
+        let (inward, outward) = (&self.inward, &self.outward);
+        let is_over = [is_dialing, is_dead, inward.ended, self.hung_up, outward.finished];
+        Mark { arrived: inward.arrived, is_over, told_again: self.told_again }
     }
 
     /// What poll(2) says (net/ipv4/tcp.c, `tcp_poll`).
@@ -118,6 +149,9 @@ impl Link {
         }
         if self.inward.arrived > self.inward.read {
             ready |= PollFlags::IN;
+            if self.urgent {
+                ready |= PollFlags::PRI;
+            }
         }
         if self.has_room() {
             ready |= PollFlags::OUT;
@@ -154,7 +188,10 @@ impl Link {
         let sends = self.state == State::Open && !self.outward.finished;
         match (sends, self.room_out.saturating_sub(self.unsent())) {
             (false, _) => Err(self.error.take().unwrap_or(Errno::PIPE)),
-            (true, 0) => Err(Errno::AGAIN),
+            (true, 0) => {
+                self.wants_room = true;
+                Err(Errno::AGAIN)
+            }
             (true, room) => Ok(room as usize),
         }
     }

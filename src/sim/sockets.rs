@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{event::PollFlags, io::Errno};
 
-use super::{Event, Link, Name, Piece, Sim, State};
+use super::{Event, Link, Mark, Name, Piece, Sim, State};
 
 /// What a pipe holds at most as it is opened.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -68,6 +68,25 @@ impl Sim {
         }
     }
 
+    /// What has happened to what a descriptor stands for; `None` of one that is real, or closed.
+    pub(crate) fn mark(&mut self, fd: RawFd) -> Option<Mark> {
+        match self.stand_ins.name(fd)? {
+            Name::Link(id) => Some(self.links[id as usize].mark()),
+            Name::Listener => {
+                let (to_come, is_open) = (self.world.to_come(), self.backlog.is_some());
+                Some(Mark { arrived: to_come.into(), is_over: [is_open; 5], told_again: 0 })
+            }
+            Name::PipeIn(_) | Name::PipeOut(_) => None,
+        }
+    }
+
+    /// A call on a descriptor said wrongly that it would block: whoever watches it is told again.
+    pub(super) fn tells_again(&mut self, fd: RawFd) {
+        if let Some(link) = self.link(fd) {
+            link.told_again += 1;
+        }
+    }
+
     /// Reads, up to the buffer and perhaps less; `keep` leaves the bytes where they are.
     pub(crate) fn receive(
         &mut self,
@@ -75,7 +94,8 @@ impl Sim {
         buffer: &mut [u8],
         keep: bool,
     ) -> Result<usize, Errno> {
-        let cut = self.cut(buffer.len());
+        let is_urgent = self.link(fd).ok_or(Errno::NOTSOCK)?.urgent;
+        let cut = if self.exact && !is_urgent { buffer.len() } else { self.cut(buffer.len()) };
         let link = self.link(fd).ok_or(Errno::NOTSOCK)?;
         let Some(piece) = link.next(cut)? else { return Ok(0) };
         piece.fill(&mut buffer[..piece.len()]);

@@ -17,7 +17,7 @@ use crate::{
         Seat, SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
     },
     counter::Gate,
-    rt::{self, Bell, Engine, PipeBounds},
+    rt::{self, Bell, Driver, Engine, PipeBounds},
     shard,
 };
 
@@ -97,6 +97,11 @@ impl World {
             silence: rng.u8(..4) == 0,
             patience: rng.u8(..4) == 0,
         }
+    }
+
+    /// Clients that have not connected yet.
+    pub fn to_come(&self) -> u32 {
+        self.to_come
     }
 
     /// The next client, and where it comes from.
@@ -202,11 +207,11 @@ impl World {
 /// What happened in a world, by what it is, and how often.
 pub type Seen = BTreeMap<&'static str, u64>;
 
-/// Lives through one seed on this thread; what happened.
+/// Lives through one seed on this thread, on that engine; what happened.
 ///
 /// # Panics
 /// Something that has to hold does not.
-pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
+pub fn run(driver: Driver, seed: u64, bug: Option<Bug>) -> Seen {
     let mut seen = Seen::new();
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = World::new(&mut rng);
@@ -222,7 +227,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
     let roster = world.roster(&mut rng);
     rt::sim::lend(Bridge::new(plan, gates, vec![seat]), |bridge| {
         bridge.rosters[0].publish(roster);
-        let listener = begin(world, &mut rng, bridge, bug);
+        let listener = begin(driver, world, &mut rng, bridge, bug);
         let setup = shard::Setup {
             id: 0,
             bridge,
@@ -236,8 +241,12 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
             listeners: vec![(0, listener)],
         };
         let chunks_max = rng.u32(1..6);
-        let engine = Engine::on_ring(bridge.boards.shards[0].meters, 1 << rng.u32(..6)).unwrap();
-        let mut runtime = setup.runtime(engine);
+        let (meters, buffers) = (bridge.boards.shards[0].meters, 1 << rng.u32(..6));
+        let engine = match driver {
+            Driver::IoUring => Engine::on_ring(meters, buffers),
+            Driver::Epoll => Engine::new(driver, meters),
+        };
+        let mut runtime = setup.runtime(engine.unwrap());
         runtime.chunks_max = chunks_max;
         let life = shard::live(setup, Result::unwrap);
         let mut over_at = None;
@@ -251,6 +260,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Seen {
 
 /// Puts the world in its place; the descriptor is its listener's.
 fn begin(
+    driver: Driver,
     world: World,
     rng: &mut fastrand::Rng,
     bridge: &'static Bridge,
@@ -262,6 +272,7 @@ fn begin(
         faults: [0, 1, 1, 3, 10][rng.usize(..5)],
         losses: [0, 0, 0, 0, 0, 0, 3, 30][rng.clone().usize(..8)],
         lost: 0,
+        exact: driver == Driver::Epoll,
         start: std::time::Instant::now(),
         clock: Duration::ZERO,
         events: Default::default(),

@@ -31,6 +31,7 @@ const SAME: [(&str, &str, f64); 79] = [
     ("shards[].pick_error_mean", "ringway_shard_pick_error_mean", 1.0),
     ("shards[].pick_error_max", "ringway_shard_pick_error_max", 1.0),
     ("shards[].pick_samples_total", "ringway_shard_pick_samples_total", 1.0),
+    ("shards[].turns_total", "ringway_shard_turns_total", 1.0),
     ("shards[].turn_max_us", "ringway_shard_turn_max_seconds", 1e6),
     ("shards[].pipes_in_use", "ringway_shard_pipes_in_use", 1.0),
     ("shards[].pipes_open", "ringway_shard_pipes_open", 1.0),

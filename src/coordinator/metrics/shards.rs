@@ -14,10 +14,13 @@ use crate::{
 /// Name, help, whether it only grows, and the value of one shard.
 type ShardMetric = (&'static str, &'static str, bool, fn(&ShardBoard) -> f64);
 
-const SHARD_METRICS: [ShardMetric; 22] = [
+const SHARD_METRICS: [ShardMetric; 23] = [
     ("shard_connections_active", "Connections open now", false, |s| s.active() as f64),
     ("shard_accept_pauses", "Times accepting paused for want of descriptors", true, |s| {
         s.accept_pauses.get() as f64
+    }),
+    ("shard_turns", "Turns, each with one look at the kernel's events", true, |s| {
+        s.meters.turns.get() as f64
     }),
     ("shard_turn_max_seconds", "Longest turn in CPU time", false, |s| {
         s.meters.turn_max_us.get() as f64 / 1e6

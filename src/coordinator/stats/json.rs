@@ -100,6 +100,7 @@ fn shards(app: &App) -> Vec<Value> {
             "pick_error_mean": pick_error_mean(&shard.pick_error),
             "pick_error_max": shard.pick_error.max.get(),
             "pick_samples_total": shard.pick_error.samples.get(),
+            "turns_total": meters.turns.get(),
             "turn_max_us": meters.turn_max_us.get(),
             "pipes_in_use": meters.pipes_in_use.get(),
             "pipes_open": meters.pipes_open.get(),

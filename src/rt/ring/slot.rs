@@ -3,38 +3,15 @@
 //! A slot is used again only when no operation names it any more, and each use has a birth of its
 //! own that goes into the operations' tags: a late completion never touches a later socket.
 
-use std::{
-    io,
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
-};
+use std::{io, os::fd::OwnedFd};
 
 use rustix::{event::PollFlags, io::Errno};
 
 use super::buffers::Inbox;
 use crate::{
-    rt::{Chunk, tasks::Id, try_with_local},
+    rt::{Chunk, waiters::Waiters},
     sock,
 };
-
-/// A registered descriptor; the slot goes with it.
-#[derive(Debug)]
-pub(in crate::rt) struct Handle {
-    pub(super) place: u32,
-    pub(super) fd: RawFd,
-}
-
-impl Handle {
-    pub(in crate::rt) fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the slot owns the descriptor and keeps it open while this handle lives.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        try_with_local(|local| local.ring().orphan(self.place));
-    }
-}
 
 /// Which operation of a slot a tag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,9 +186,7 @@ pub(super) struct Slot {
     pub(super) heard: Heard,
     pub(super) inbox: Inbox,
     pub(super) sending: Sending,
-    /// One task waits for what comes, one for what goes.
-    pub(super) reader: Option<Id>,
-    pub(super) writer: Option<Id>,
+    pub(super) waiters: Waiters,
     /// Closed with the slot, when nothing in the kernel names it any more.
     _fd: OwnedFd,
 }
@@ -231,8 +206,7 @@ impl Slot {
             heard: Heard::Nothing,
             inbox: Inbox::default(),
             sending: Sending::Off,
-            reader: None,
-            writer: None,
+            waiters: Waiters::default(),
             _fd: fd,
         }
     }
@@ -240,14 +214,6 @@ impl Slot {
     /// Whether nobody has it and nothing names it.
     pub(super) fn is_over(&self) -> bool {
         self.orphan && self.in_kernel == 0
-    }
-
-    pub(super) fn wake_reader(&mut self) {
-        self.reader.take().into_iter().for_each(Id::wake);
-    }
-
-    pub(super) fn wake_writer(&mut self) {
-        self.writer.take().into_iter().for_each(Id::wake);
     }
 
     /// Whether this one is queued or goes on in the kernel, as far as completions have told.
@@ -274,8 +240,8 @@ impl Slot {
                 }
             }
         }
-        self.wake_reader();
-        self.wake_writer();
+        self.waiters.wake_reader();
+        self.waiters.wake_writer();
     }
 }
 

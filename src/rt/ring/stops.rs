@@ -3,10 +3,11 @@
 #[cfg(test)]
 use super::{Bug, planted};
 use super::{
-    Handle, Ring,
+    Ring,
     kernel::Op,
     slot::{Kind, Receive, Slot, Tag},
 };
+use crate::rt::handle::Handle;
 
 /// Cancels in vain after which an operation counts as over: its last completion was lost.
 const MISSES_MAX: u8 = 100;

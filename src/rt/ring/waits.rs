@@ -3,11 +3,11 @@
 use std::task::{Context, Poll};
 
 use super::{
-    Handle, Ring,
+    Ring,
     kernel::Op,
     slot::{Heard, Kind, Receive, Sending, Slot, Wait},
 };
-use crate::rt::{Sent, tasks::Id};
+use crate::rt::{Sent, handle::Handle};
 
 impl Ring {
     /// Waits until a receive has something to say; starts one where none goes on.
@@ -25,7 +25,7 @@ impl Ring {
                 self.push(slot, handle.place, Kind::Receive, Op::Receive(handle.fd));
                 slot.receive = Receive::On;
             }
-            slot.reader = Some(Id::of(cx));
+            slot.waiters.wait_to_read(cx);
             Poll::Pending
         })
     }
@@ -40,7 +40,7 @@ impl Ring {
                 return self.poll_readable(slot, handle, cx);
             }
             self.stop(slot, handle.place);
-            slot.reader = Some(Id::of(cx));
+            slot.waiters.wait_to_read(cx);
             Poll::Pending
         })
     }
@@ -50,7 +50,7 @@ impl Ring {
         self.slot(handle, |slot| match slot.receive {
             Receive::Off => Poll::Ready(()),
             _ => {
-                slot.reader = Some(Id::of(cx));
+                slot.waiters.wait_to_read(cx);
                 Poll::Pending
             }
         })
@@ -68,7 +68,7 @@ impl Ring {
             }
             Wait::On => {}
         }
-        slot.reader = Some(Id::of(cx));
+        slot.waiters.wait_to_read(cx);
         Poll::Pending
     }
 
@@ -86,7 +86,7 @@ impl Ring {
                 }
                 Wait::On => {}
             }
-            slot.writer = Some(Id::of(cx));
+            slot.waiters.wait_to_write(cx);
             Poll::Pending
         })
     }
@@ -97,7 +97,7 @@ impl Ring {
             Sending::Over(chunk, result) => Some((chunk, result)),
             pending => {
                 slot.sending = pending;
-                slot.writer = Some(Id::of(cx));
+                slot.waiters.wait_to_write(cx);
                 None
             }
         });
