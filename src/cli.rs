@@ -61,6 +61,7 @@ Example:
 /// Parses the arguments and runs what they name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    crate::rt::end_process_on_panic();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => crate::run::run(&args.config),
         Command::Check(args) => crate::run::check(&args.config),

@@ -15,6 +15,7 @@ mod metrics;
 pub mod names;
 mod operator;
 mod page;
+mod panics;
 mod pools;
 mod pressure;
 mod probe;
@@ -170,6 +171,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         tokio::spawn(gather::run(Arc::clone(&app)));
         tokio::spawn(pools::run(Arc::clone(&app)));
         tokio::spawn(pressure::run(Arc::clone(&app)));
+        tokio::spawn(panics::run(setup.bridge));
         tokio::spawn(admin::serve(Arc::clone(&app), admin));
         tokio::spawn(admin::refused::run(Arc::clone(&app)));
         tokio::spawn(report::run(Arc::clone(&app)));

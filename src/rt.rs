@@ -13,6 +13,7 @@ mod engine;
 mod handle;
 mod lease;
 mod meter;
+mod panics;
 mod pipe;
 mod ready;
 mod ring;
@@ -31,11 +32,13 @@ use std::{
     os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use rustix::event::EventfdFlags;
+
+pub use crate::sock::{dial_is_short, is_for_later};
 
 pub use self::{
     driver::{Choice, Driver, choose},
@@ -45,6 +48,7 @@ pub use self::{
         pass_on,
     },
     meter::Meters,
+    panics::{PanicReport, Panics, Whole, end_process_on_panic},
     pipe::{Pipe, PipeBounds, grown_pipe, take_pipe},
     socket::Socket,
 };
@@ -66,15 +70,17 @@ thread_local! {
 }
 
 fn with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) -> T {
-    LOCAL.with_borrow(|local| look(local.as_ref().expect("called on a shard's thread")))
+    panics::whole(|| LOCAL.with_borrow(|local| look(local.as_ref().expect("on a shard's thread"))))
 }
 
 /// For what may come late or from elsewhere: a wake, a drop.
 fn try_with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) {
-    let _ = LOCAL.try_with(|local| {
-        if let Some(local) = &*local.borrow() {
-            look(local);
-        }
+    panics::whole(|| {
+        let _ = LOCAL.try_with(|local| {
+            if let Some(local) = &*local.borrow() {
+                look(local);
+            }
+        });
     });
 }
 
@@ -115,7 +121,7 @@ impl Bell {
 /// Runs a shard's tasks on this thread until `main` is done.
 pub fn run(setup: Setup, main: impl Future<Output = ()> + 'static) {
     let local = start(setup);
-    let main = local.tasks.spawn(Box::pin(main));
+    let main = local.tasks.spawn(Box::pin(main), false);
     while !local.tasks.is_gone(main) {
         take_turn(&local);
     }
@@ -141,16 +147,33 @@ fn start(setup: Setup) -> Rc<Local> {
 /// for it if nobody is ready.
 fn take_turn(local: &Local) {
     local.meter.begin();
-    local.tasks.run_ready();
+    local.tasks.run_ready(local.meter.panics());
     local.meter.end();
     local.engine.turn(local.tasks.is_dry(), local.timers.next());
     local.timers.fire(now());
 }
 
-/// Starts a task on this shard; what it returns is over when the task is, and may be dropped.
-pub fn spawn(work: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> {
-    let task = with_local(|local| local.tasks.spawn(Box::pin(work)));
-    poll_fn(move |cx| with_local(|local| local.tasks.poll_end(task, cx)))
+/// A task of this shard, to be waited for or not.
+#[derive(Clone, Copy, Debug)]
+pub struct Task(tasks::Id);
+
+impl Future for Task {
+    type Output = ();
+
+    /// Over when the task is.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        with_local(|local| local.tasks.poll_end(self.0, cx))
+    }
+}
+
+/// Starts a task on this shard. Should it panic, the process ends.
+pub fn spawn(work: impl Future<Output = ()> + 'static) -> Task {
+    Task(with_local(|local| local.tasks.spawn(Box::pin(work), false)))
+}
+
+/// Starts a task that a panic ends alone: its guards clean up, and whoever waits for it goes on.
+pub fn spawn_apart(work: impl Future<Output = ()> + 'static) -> Task {
+    Task(with_local(|local| local.tasks.spawn(Box::pin(work), true)))
 }
 
 /// Waits; on epoll in steps of 1 ms. Boxed: inside a connection's task it would be there for as
@@ -194,7 +217,7 @@ pub async fn turn() {
 pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
     let bell = with_local(|local| local.bell);
     let doorbell = Socket::adopt(bell.0.try_clone()?)?;
-    drop(spawn(async move {
+    spawn(async move {
         loop {
             doorbell.readable().await;
             let mut rings = [0u8; 8];
@@ -202,6 +225,6 @@ pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
             doorbell.is_empty();
             on_ring();
         }
-    }));
+    });
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
-//! A connection goes through the files of this folder in this order: `accept`, `pick`,
-//! `dial`, `relay`, `record`. Between accept and pick `handover` may leave it to another shard, if
+//! A connection goes through the files of this folder in this order: `accept`, `admit`, `pick`,
+//! `dial`, `relay`, `record`. Before it is admitted `handover` may leave it to another shard, if
 //! `place` says so. Nothing here blocks, locks, allocates per message or waits for
 //! the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
+mod admit;
 mod budget;
 mod conn;
 mod cut;
@@ -14,13 +15,14 @@ mod drain;
 mod handover;
 pub mod pick;
 mod place;
-mod pool;
 mod record;
 mod relay;
+mod story;
 mod sweep;
+mod upstream;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     io,
     os::fd::OwnedFd,
     rc::Rc,
@@ -30,11 +32,11 @@ use std::{
 
 use slab::Slab;
 
-use self::{accept::Admission, conn::Conn, pool::Pool, record::Outcome};
+use self::{conn::Conn, story::serve, upstream::Upstream};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
     hist::Latency,
-    rt::{self, Engine, PipeBounds, Socket},
+    rt::{self, Engine, PipeBounds, Socket, Whole},
 };
 
 /// What a shard is given to start with.
@@ -56,27 +58,27 @@ pub struct Shard {
     id: usize,
     bridge: &'static Bridge,
     /// In the order of the plan.
-    pools: RefCell<Vec<Pool>>,
-    rng: RefCell<fastrand::Rng>,
+    upstreams: Whole<Vec<Upstream>>,
+    rng: Whole<fastrand::Rng>,
     /// Connections from accept to record, for the sweep and the drain.
-    table: RefCell<Slab<Rc<Conn>>>,
-    histograms: RefCell<Box<Histograms>>,
+    table: Whole<Slab<Rc<Conn>>>,
+    histograms: Whole<Box<Histograms>>,
     /// True exactly when something was recorded since the last exchange.
     recorded: Cell<bool>,
     /// The loads of all shards at the last judgement; kept so that judging allocates nothing.
-    loads: RefCell<Vec<u32>>,
+    loads: Whole<Vec<u32>>,
     /// Given up to refuse a client when no descriptor is left.
-    spare: RefCell<Option<OwnedFd>>,
+    spare: Whole<Option<OwnedFd>>,
     /// Each with the index of its listener; empty once the shard has stopped accepting.
-    listening: RefCell<Vec<(usize, Socket)>>,
+    listening: Whole<Vec<(usize, Socket)>>,
     /// The shard's clock, and when it last moved.
     clock: Cell<Duration>,
     ticked: Cell<Instant>,
     /// By slot, whether a server is near, as far as its answers to dials have told.
-    near: RefCell<Vec<Option<bool>>>,
+    near: Whole<Vec<Option<bool>>>,
     /// Orders to cut sessions that were followed: of all backends, and by slot.
     cuts_seen: Cell<u32>,
-    cuts_seen_of: RefCell<Vec<u32>>,
+    cuts_seen_of: Whole<Vec<u32>>,
 }
 
 /// Makes the calling thread that of shard `id`, on its CPU; before anything is made there, so that
@@ -121,56 +123,25 @@ pub(crate) async fn live(setup: Setup, on_start: impl FnOnce(io::Result<()>)) {
     sweep::run(shard).await;
 }
 
-/// One connection, from the moment it is admitted to the moment it is recorded.
-/// It stands at `place` in the shard's table meanwhile.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
-fn serve(
-    shard: Rc<Shard>,
-    conn: Rc<Conn>,
-    place: u32,
-    admission: Admission,
-) -> impl Future<Output = ()> {
-    async move {
-        // Boxed: it is far larger than what comes after it, and soon over.
-        let (outcome, lease) = match Box::pin(dial::reach(&shard, &conn)).await {
-            Ok(lease) => {
-                relay::relay(&shard, &conn, &lease).await;
-                (Outcome::served(&conn, lease.slot()), Some(lease))
-            }
-            Err(end) => {
-                conn.abort();
-                (Outcome::unserved(&conn, end), None)
-            }
-        };
-        shard.table.borrow_mut().remove(place as usize);
-        shard.publish_load(0);
-        drop(conn);
-        drop(lease);
-        record::finish(&shard, outcome);
-        drop(admission);
-        drain::note_if_done(&shard);
-    }
-}
-
 impl Shard {
     fn new(id: usize, bridge: &'static Bridge, rng: fastrand::Rng) -> Self {
         let pools = 0..bridge.plan.pools.len();
         Shard {
             id,
             bridge,
-            pools: RefCell::new(pools.map(|pool| Pool::new(bridge, pool, id)).collect()),
-            rng: RefCell::new(rng),
-            table: RefCell::default(),
-            histograms: RefCell::new(Box::new(Histograms::new(&bridge.plan, Latency::new))),
+            upstreams: Whole::new(pools.map(|pool| Upstream::new(bridge, pool, id)).collect()),
+            rng: Whole::new(rng),
+            table: Whole::default(),
+            histograms: Whole::new(Box::new(Histograms::new(&bridge.plan, Latency::new))),
             recorded: Cell::new(false),
-            loads: RefCell::default(),
-            spare: RefCell::new(accept::spare().ok()),
-            listening: RefCell::default(),
+            loads: Whole::default(),
+            spare: Whole::new(accept::spare().ok()),
+            listening: Whole::default(),
             clock: Cell::default(),
             ticked: Cell::new(rt::now()),
-            near: RefCell::new(vec![None; bridge.plan.slots]),
+            near: Whole::new(vec![None; bridge.plan.slots]),
             cuts_seen: Cell::default(),
-            cuts_seen_of: RefCell::default(),
+            cuts_seen_of: Whole::default(),
         }
     }
 
@@ -178,8 +149,8 @@ impl Shard {
         self.publish_load(0);
         for (listener, fd) in listeners {
             let socket = Socket::adopt(fd)?;
-            self.listening.borrow_mut().push((listener, socket.clone()));
-            drop(rt::spawn(accept::run(Rc::clone(self), listener, socket)));
+            self.listening.with(|all| all.push((listener, socket.clone())));
+            rt::spawn(accept::run(Rc::clone(self), listener, socket));
         }
         Ok(())
     }
@@ -191,7 +162,8 @@ impl Shard {
     /// Tells the other shards how many connections we have, with those `in_hand` that are not in
     /// the table yet.
     fn publish_load(&self, in_hand: usize) {
-        self.board().inbox.publish(self.table.borrow().len() + in_hand);
+        let open = self.table.with(|table| table.len());
+        self.board().inbox.publish(open + in_hand);
     }
 
     /// Milliseconds that the shard has run, as of the last tick.
@@ -208,7 +180,7 @@ impl Shard {
             return;
         }
         if let Some(fresh) = self.board().fresh.pop() {
-            let filled = self.histograms.replace(fresh);
+            let filled = self.histograms.with(|kept| std::mem::replace(kept, fresh));
             self.recorded.set(false);
             // Room for one, and it was seen empty; only this thread fills it.
             let _ = self.board().filled.push(filled);
@@ -216,19 +188,20 @@ impl Shard {
     }
 
     fn histograms(&self, record: impl FnOnce(&mut Histograms)) {
-        record(&mut self.histograms.borrow_mut());
+        self.histograms.with(|kept| record(kept));
         self.recorded.set(true);
     }
 
     /// At least one more than the highest place that is taken: the table never shrinks.
     fn table_len(&self) -> usize {
-        self.table.borrow().capacity()
+        self.table.with(|table| table.capacity())
     }
 
     /// The connections in `count` places from `from`.
     fn table_slice(&self, from: usize, count: usize) -> Vec<Rc<Conn>> {
-        let table = self.table.borrow();
-        let to = from.saturating_add(count).min(table.capacity());
-        (from..to).filter_map(|place| table.get(place).cloned()).collect()
+        self.table.with(|table| {
+            let to = from.saturating_add(count).min(table.capacity());
+            (from..to).filter_map(|place| table.get(place).cloned()).collect()
+        })
     }
 }

@@ -35,7 +35,10 @@ use self::{
     stand_in::{Name, StandIns},
     stream::Piece,
 };
-use crate::bridge::{Bridge, Phase};
+use crate::{
+    bridge::{Bridge, Phase},
+    planted::Bug,
+};
 
 /// Turns of the shard in which nothing happens in the world; more is a shard that spins.
 const VAIN_TURNS_MAX: u32 = 2000;
@@ -50,39 +53,8 @@ thread_local! {
     static SIM: RefCell<Option<Sim>> = const { RefCell::new(None) };
 }
 
-/// A bug of ours that a test plants, to see that the simulation finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    /// A FIN is passed on although bytes that came before it wait in the inbox.
-    FinOvertakes,
-    /// What an abandoned socket had received is not given back to the ring.
-    BufferKept,
-    /// A slot is used again while an operation names it, and the births are not compared.
-    SlotReused,
-    /// A receive that was stopped is taken for one that goes on.
-    StoppedForEver,
-    /// A reset that a send met, and whose task has not run since, is taken for a FIN.
-    ResetIsFin,
-    /// A receive that has to end is not cancelled.
-    NeverStopped,
-    /// Of a send that was cut short the bytes are counted twice.
-    CountedTwice,
-    /// A connection that ended in a reset is not recorded.
-    Unrecorded,
-    /// A pipe with bytes in it is lent to the next one.
-    PipeWithResidue,
-    /// An end is taken for a FIN although a send to that side is not over.
-    FinWhileSending,
-    /// Nothing is looked at again when the kernel has lost a completion.
-    LossIgnored,
-    /// A short receive counts as the last one although the end, told once, stands behind it.
-    EndForgotten,
-    /// A receive that ran short of memory counts as one that found nothing.
-    ShortageIsEmpty,
-}
-
 /// Whether this thread's simulation has that bug planted.
-pub(crate) fn planted(bug: Bug) -> bool {
+pub(crate) fn has_planted(bug: Bug) -> bool {
     SIM.with_borrow(|sim| sim.as_ref().is_some_and(|sim| sim.bug == Some(bug)))
 }
 

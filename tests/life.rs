@@ -28,6 +28,8 @@ mod limits;
 mod operator;
 #[path = "life/page.rs"]
 mod page;
+#[path = "life/panics.rs"]
+mod panics;
 #[path = "life/ready.rs"]
 mod ready;
 #[path = "life/spread.rs"]

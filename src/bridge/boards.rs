@@ -119,6 +119,15 @@ pub struct PickError {
     pub max: Counter,
 }
 
+impl PickError {
+    /// One more was looked at.
+    pub fn note(&self, error: u32) {
+        self.sum.add(u64::from(error));
+        self.max.raise_to(u64::from(error));
+        self.samples.add(1);
+    }
+}
+
 /// Connections in flight per backend, dials included: one row per shard, written by it alone.
 ///
 /// Rows start on cache lines of their own, so a shard's write never takes a line from another.

@@ -7,6 +7,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::Panics;
 use crate::counter::{Counter, Gauge};
 
 /// The CPU clock is read again at the start of a turn when its last reading is older than this.
@@ -46,6 +47,8 @@ pub struct Meters {
     /// Operations whose completion never came: a wait began anew, a receive or a send ended its
     /// connection.
     pub ring_completions_lost: Counter,
+    /// Panics that ended a connection each.
+    pub panics: Panics,
 }
 
 /// Measures turns: from the first task that runs to the last one before the kernel is looked at.
@@ -95,6 +98,11 @@ impl TurnMeter {
             let cpu = cpu_now().saturating_sub(self.cpu_mark.get());
             self.meters.turn_max_us.raise_to(wall.min(cpu).as_micros() as u64);
         }
+    }
+
+    /// Where panics are reported.
+    pub(super) fn panics(&self) -> &'static Panics {
+        &self.meters.panics
     }
 
     /// How many turns there have been.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Meters, Socket, with_local};
-use crate::sock;
+use crate::{
+    planted::{self, Bug},
+    sock,
+};
 
 /// After the kernel refused a pipe, how long until the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -234,8 +237,7 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         let pool = &self.home.pipes;
         pool.meters.pipes_in_use.down();
-        #[cfg(test)]
-        if crate::sim::planted(crate::sim::Bug::PipeWithResidue) {
+        if planted::has(Bug::PipeWithResidue) {
             self.held = 0;
         }
         match self.ends.take() {

@@ -34,9 +34,10 @@ use super::{
     lease::{self, CHUNK_BYTES},
     waiters::Waiters,
 };
-#[cfg(test)]
-use crate::sim::{Bug, planted};
-use crate::sock;
+use crate::{
+    planted::{self, Bug},
+    sock,
+};
 
 /// Reading will not block: bytes, their end, or an error.
 const READS: EventFlags = EventFlags::IN
@@ -221,14 +222,12 @@ impl Ready {
             Some(Ok(chunk)) if (1..CHUNK_BYTES).contains(&chunk.len()) => {
                 self.slot(handle, |slot| {
                     let is_all = !slot.behind;
-                    #[cfg(test)]
-                    let is_all = is_all || planted(Bug::EndForgotten);
+                    let is_all = is_all || planted::has(Bug::EndForgotten);
                     slot.readable = !is_all;
                 });
             }
             Some(Err(error)) if sock::would_block(error) => self.is_empty(handle),
-            #[cfg(test)]
-            Some(Err(_)) if planted(Bug::ShortageIsEmpty) => self.is_empty(handle),
+            Some(Err(_)) if planted::has(Bug::ShortageIsEmpty) => self.is_empty(handle),
             _ => {}
         }
         match Received::of(asked) {

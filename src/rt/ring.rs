@@ -33,9 +33,10 @@ use self::{
 #[cfg(test)]
 use super::sim::Kernel;
 use super::{Chunk, Local, Meters, handle::Handle};
-#[cfg(test)]
-use crate::sim::{Bug, planted};
-use crate::sock;
+use crate::{
+    planted::{self, Bug},
+    sock,
+};
 
 /// Filled buffers that one socket may hold before its receive is stopped: whoever does not take
 /// what has come must not take everybody's buffers.
@@ -135,8 +136,7 @@ impl Ring {
         }
         let mut slots = self.slots.borrow_mut();
         let is_meant = |slot: &&mut Slot| slot.birth == tag.birth;
-        #[cfg(test)]
-        let is_meant = |slot: &&mut Slot| is_meant(slot) || planted(Bug::SlotReused);
+        let is_meant = |slot: &&mut Slot| is_meant(slot) || planted::has(Bug::SlotReused);
         let slot = slots.get_mut(tag.place as usize).filter(is_meant);
         let Some(slot) = slot else {
             debug_assert!(false, "a slot outlives its operations");
@@ -171,8 +171,7 @@ impl Ring {
     }
 
     fn received(&self, slot: &mut Slot, place: u32, done: Completion) {
-        #[cfg(test)]
-        if done.result == -Errno::CANCELED.raw_os_error() && planted(Bug::StoppedForEver) {
+        if done.result == -Errno::CANCELED.raw_os_error() && planted::has(Bug::StoppedForEver) {
             return;
         }
         if !done.more {
@@ -215,23 +214,20 @@ impl Ring {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[place as usize];
         slot.orphan = true;
-        #[cfg(test)]
-        if planted(Bug::BufferKept) {
+        if planted::has(Bug::BufferKept) {
             slot.inbox = buffers::Inbox::default();
         }
         while let Some(buffer) = slot.inbox.pop(&self.buffers) {
             self.buffers.give_back(buffer);
         }
         let unnamed = slot.in_kernel == 0;
-        #[cfg(test)]
-        let unnamed = unnamed || planted(Bug::SlotReused);
+        let unnamed = unnamed || planted::has(Bug::SlotReused);
         if unnamed {
             let gone = slots.remove(place as usize);
             drop(slots);
             return drop(gone);
         }
-        #[cfg(test)]
-        if planted(Bug::NeverStopped) {
+        if planted::has(Bug::NeverStopped) {
             return;
         }
         self.end_all(slot, place);
@@ -249,8 +245,7 @@ impl Ring {
     /// What a receive has brought, if one goes on or has something left.
     pub(super) fn take_received(&self, handle: &Handle) -> Taken {
         self.slot(handle, |slot| {
-            #[cfg(test)]
-            if slot.heard == Heard::Fin && planted(Bug::FinOvertakes) {
+            if slot.heard == Heard::Fin && planted::has(Bug::FinOvertakes) {
                 return Taken::End;
             }
             if let Some(buffer) = slot.inbox.pop(&self.buffers) {
@@ -304,16 +299,14 @@ impl Ring {
     pub(super) fn heard_reset(&self, handle: &Handle) -> bool {
         self.slot(handle, |slot| {
             let send_failed = slot.sending.failed();
-            #[cfg(test)]
-            let send_failed = send_failed && !planted(Bug::ResetIsFin);
+            let send_failed = send_failed && !planted::has(Bug::ResetIsFin);
             matches!(slot.heard, Heard::Error) || send_failed
         })
     }
 
     /// Whether a send is queued or in the kernel.
     pub(super) fn is_sending(&self, handle: &Handle) -> bool {
-        #[cfg(test)]
-        if planted(Bug::FinWhileSending) {
+        if planted::has(Bug::FinWhileSending) {
             return false;
         }
         self.slot(handle, |slot| matches!(slot.sending, Sending::On(_)))

@@ -339,7 +339,7 @@ pub(crate) fn run(
     mut goes_on: impl FnMut() -> bool,
 ) -> Left {
     let local = super::start(setup);
-    local.tasks.spawn(Box::pin(main));
+    local.tasks.spawn(Box::pin(main), false);
     while goes_on() {
         super::take_turn(&local);
     }

@@ -62,7 +62,7 @@ pub(super) async fn writable(socket: &Socket) -> io::Result<()> {
     if !sinks.answered.get() {
         let watched = Socket::adopt(epoll.as_fd().try_clone_to_owned()?)?;
         sinks.answered.set(true);
-        drop(spawn(answer(Rc::clone(&local), watched)));
+        spawn(answer(Rc::clone(&local), watched));
     }
     let place = sinks.waiting.borrow_mut().insert(None);
     let wanted = EventFlags::OUT | EventFlags::ONESHOT;

@@ -14,6 +14,8 @@ use std::{
 
 use slab::Slab;
 
+use super::panics::{self, Panics};
+
 /// Tasks that run before the kernel and the timers are looked at again.
 const RUNS_PER_TURN: usize = 256;
 
@@ -48,6 +50,8 @@ impl Id {
 
 struct Task {
     birth: NonZeroU32,
+    /// True exactly when a panic ends it alone.
+    apart: bool,
     /// True exactly while it is in the queue.
     queued: bool,
     /// `None` exactly while it runs.
@@ -65,12 +69,12 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Takes a task in; it runs in the next turn.
-    pub(super) fn spawn(&self, work: Work) -> Id {
+    /// Takes a task in; it runs in the next turn. `apart`: a panic ends it alone.
+    pub(super) fn spawn(&self, work: Work, apart: bool) -> Id {
         let births = self.births.get();
         self.births.set(births.wrapping_add(1));
         let birth = NonZeroU32::MIN.saturating_add(births);
-        let task = Task { birth, queued: true, work: Some(work), joiner: None };
+        let task = Task { birth, apart, queued: true, work: Some(work), joiner: None };
         let place = self.table.borrow_mut().insert(task) as u32;
         let id = Id { place, birth };
         self.ready.borrow_mut().push_back(id);
@@ -97,32 +101,40 @@ impl Tasks {
     }
 
     /// Runs those that are ready now, once each; of very many some.
-    pub(super) fn run_ready(&self) {
+    pub(super) fn run_ready(&self, panics: &'static Panics) {
         let due = self.ready.borrow().len().min(RUNS_PER_TURN);
         for _ in 0..due {
             let next = self.ready.borrow_mut().pop_front();
             if let Some(id) = next {
-                self.run(id);
+                self.run(id, panics);
             }
         }
     }
 
-    fn run(&self, id: Id) {
-        let work = self.find(id, |task| {
+    fn run(&self, id: Id, panics: &'static Panics) {
+        let taken = self.find(id, |task| {
             task.queued = false;
-            task.work.take()
+            Some((task.work.take()?, task.apart))
         });
-        let Some(mut work) = work.flatten() else { return };
+        let Some((mut work, apart)) = taken.flatten() else { return };
         let waker = waker(id);
-        match work.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => self.table.borrow_mut()[id.place as usize].work = Some(work),
-            Poll::Ready(()) => {
-                let task = self.table.borrow_mut().remove(id.place as usize);
-                // What it held may wake others as it goes.
-                drop(work);
-                task.joiner.into_iter().for_each(|joiner| self.wake(joiner));
+        let mut is_over = false;
+        let mut poll = || is_over = work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let has_panicked = match apart {
+            true => panics::ends_alone(panics, poll),
+            false => {
+                poll();
+                false
             }
+        };
+        if !is_over && !has_panicked {
+            self.table.borrow_mut()[id.place as usize].work = Some(work);
+            return;
         }
+        let task = self.table.borrow_mut().remove(id.place as usize);
+        // What it held may wake others as it goes.
+        drop(work);
+        task.joiner.into_iter().for_each(|joiner| self.wake(joiner));
     }
 
     /// Whether a task has ended; if not, `cx` is woken when it does.
@@ -187,6 +199,10 @@ mod tests {
 
     use super::*;
 
+    fn run_ready(tasks: &Tasks) {
+        tasks.run_ready(Box::leak(Box::default()));
+    }
+
     fn count_to(most: u32, runs: &Rc<Cell<u32>>) -> Work {
         let runs = Rc::clone(runs);
         Box::pin(poll_fn(move |_| {
@@ -198,9 +214,9 @@ mod tests {
     #[test]
     fn a_task_runs_once_a_turn_however_often_it_is_woken() {
         let (tasks, runs) = (Tasks::default(), Rc::default());
-        let id = tasks.spawn(count_to(3, &runs));
+        let id = tasks.spawn(count_to(3, &runs), false);
         tasks.wake(id);
-        tasks.run_ready();
+        run_ready(&tasks);
         assert_eq!(runs.get(), 1);
         assert!(tasks.is_dry());
     }
@@ -208,10 +224,10 @@ mod tests {
     #[test]
     fn a_waker_of_a_task_that_is_gone_wakes_nobody() {
         let (tasks, runs) = (Tasks::default(), Rc::default());
-        let gone = tasks.spawn(count_to(1, &runs));
-        tasks.run_ready();
-        let next = tasks.spawn(count_to(9, &runs));
-        tasks.run_ready();
+        let gone = tasks.spawn(count_to(1, &runs), false);
+        run_ready(&tasks);
+        let next = tasks.spawn(count_to(9, &runs), false);
+        run_ready(&tasks);
         assert_eq!(gone.place, next.place, "the place is used again");
         tasks.wake(gone);
         assert!(tasks.is_dry());

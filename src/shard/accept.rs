@@ -1,13 +1,14 @@
-//! Takes a client or refuses it.
+//! Takes what is queued on a listener.
 
 use std::{io, rc::Rc, time::Duration};
 
 use rustix::{fd::OwnedFd, io::Errno};
 
-use super::{Shard, conn::Conn, handover, record, serve};
+use super::{Shard, admit::refuse, handover};
 use crate::{
-    bridge::{Arrival, Fresh, Phase, Refusal, SourcePlace},
+    bridge::{Arrival, Fresh, Phase, Refusal},
     limits::ACCEPTS_PER_TURN,
+    planted::{self, Place},
     rt::{self, Socket},
     sock,
 };
@@ -77,6 +78,7 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
 /// which are the admin endpoint's.
 fn take(shard: &Rc<Shard>, fresh: Fresh) {
     let Arrival { client, listener, .. } = fresh.arrival;
+    planted::panic_at(Place::Accepted, client);
     let refusal = match shard.bridge.plan.listeners[listener].access.admits(client.ip()) {
         false => Refusal::Denied,
         true if !shard.bridge.gates.is_for_traffic(&fresh.fd) => Refusal::Descriptors,
@@ -86,37 +88,11 @@ fn take(shard: &Rc<Shard>, fresh: Fresh) {
     refuse(shard, fresh.fd, fresh.arrival, refusal);
 }
 
-/// Starts serving an accepted connection, or resets it where a limit is reached.
-pub fn admit(shard: &Rc<Shard>, fresh: Fresh) {
-    let Fresh { fd, arrival, .. } = fresh;
-    shard.board().listeners[arrival.listener].accepted.add(1);
-    let admission = match Admission::enter(shard, &arrival) {
-        Ok(admission) => admission,
-        Err(refusal) => return refuse(shard, fd, arrival, refusal),
-    };
-    let client = match Socket::adopt(fd) {
-        Ok(client) => client,
-        // Only when the kernel cannot register one more descriptor. It is closed with the error, so
-        // the client sees a FIN; a reset only if it had sent something.
-        Err(_) => return record::refused(shard, arrival, Refusal::Descriptors),
-    };
-    let conn = Rc::new(Conn::new(client, arrival, shard.clock_ms()));
-    let place = shard.table.borrow_mut().insert(Rc::clone(&conn)) as u32;
-    drop(rt::spawn(serve(Rc::clone(shard), conn, place, admission)));
-}
-
-fn refuse(shard: &Shard, fd: OwnedFd, arrival: Arrival, refusal: Refusal) {
-    sock::abort(&fd);
-    drop(fd);
-    record::refused(shard, arrival, refusal);
-}
-
 /// Gives up the spare descriptor to take and reset what is queued, then gets it back. Without it
 /// a queued client would wait for a descriptor that may never come.
 fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
-    if shard.spare.take().is_none() {
-        shard.spare.replace(spare().ok());
-        return;
+    if shard.spare.with(Option::take).is_none() {
+        return shard.spare.with(|kept| *kept = spare().ok());
     }
     for _ in 0..REFUSED_PER_PAUSE {
         let Ok((fd, client)) = socket.accept() else { break };
@@ -124,7 +100,7 @@ fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
         let arrival = Arrival { client, listener, at: rt::now() };
         refuse(shard, fd, arrival, Refusal::Descriptors);
     }
-    shard.spare.replace(spare().ok());
+    shard.spare.with(|kept| *kept = spare().ok());
 }
 
 /// A descriptor held only to be given up.
@@ -134,48 +110,4 @@ fn refuse_with_spare(shard: &Rc<Shard>, listener: usize, socket: &Socket) {
 pub fn spare() -> io::Result<OwnedFd> {
     let flags = rustix::event::EventfdFlags::CLOEXEC;
     Ok(rustix::event::eventfd(0, flags)?)
-}
-
-/// A place in the limits of a listener, of the runtime and of a client; dropping it gives the place
-/// back.
-pub struct Admission {
-    shard: Rc<Shard>,
-    /// Half a word: every connection has one of these.
-    listener: u32,
-    /// `None`: the listener has no limit for each client.
-    source: Option<SourcePlace>,
-}
-
-impl Admission {
-    fn enter(shard: &Rc<Shard>, arrival: &Arrival) -> Result<Admission, Refusal> {
-        let (gates, listener) = (&shard.bridge.gates, arrival.listener);
-        // The runtime's first: a listener without a limit of its own has as many places as that.
-        if !gates.runtime.enter() {
-            return Err(Refusal::RuntimeFull);
-        }
-        if !gates.listeners[listener].enter() {
-            gates.runtime.leave();
-            return Err(Refusal::ListenerFull);
-        }
-        let mut admission =
-            Admission { shard: Rc::clone(shard), listener: listener as u32, source: None };
-        let limit = shard.bridge.plan.listeners[listener].source;
-        match gates.sources.enter(listener, arrival.client.ip(), limit) {
-            Ok(source) => admission.source = source,
-            // The two other places go back as it is dropped.
-            Err(_) => return Err(Refusal::SourceFull),
-        }
-        Ok(admission)
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let gates = &self.shard.bridge.gates;
-        if let Some(source) = self.source {
-            gates.sources.leave(source);
-        }
-        gates.listeners[self.listener as usize].leave();
-        gates.runtime.leave();
-    }
 }

@@ -10,19 +10,19 @@ use std::{
 
 use crate::{
     bridge::{Arrival, ConnRecord, Dialed, Direction, EndReason, Path, Side},
-    rt::{self, Socket},
-    sock,
+    rt,
+    wire::Wire,
 };
 
 /// A connection from accept to record.
 #[derive(Debug)]
 pub struct Conn {
-    /// The socket that was accepted.
-    pub client: Socket,
+    /// The wire that was accepted.
+    pub client: Wire,
     /// Who came, where and when.
     pub arrival: Arrival,
-    /// The backend's socket, from the moment a dial begins.
-    server: RefCell<Option<Socket>>,
+    /// The wire to the backend, from the moment a dial begins.
+    server: RefCell<Option<Wire>>,
     /// When the dial that succeeded did so.
     pub established: Moment,
     /// Who was dialed last, and dials so far.
@@ -99,7 +99,7 @@ pub enum Phase {
 
 impl Conn {
     /// A client that gets its place on this shard now.
-    pub fn new(client: Socket, arrival: Arrival, now_ms: u64) -> Self {
+    pub fn new(client: Wire, arrival: Arrival, now_ms: u64) -> Self {
         Conn {
             client,
             arrival,
@@ -151,19 +151,19 @@ impl Conn {
     }
 
     /// A dial begins.
-    pub fn dialing(&self, server: &Socket) {
+    pub fn dialing(&self, server: &Wire) {
         self.server.replace(Some(server.clone()));
     }
 
-    /// The last dial failed: its socket is closed.
-    pub fn dial_failed(&self) {
+    /// The last dial has come to nothing: its socket is closed.
+    pub fn forget_server(&self) {
         self.server.replace(None);
     }
 
     /// The server's receive buffer may grow, if it was held.
     pub fn free_window(&self) {
         if self.is_held.take() {
-            self.server().iter().for_each(sock::free_receive_buffer);
+            self.wire(Side::Server).iter().for_each(Wire::free_receive_buffer);
         }
     }
 
@@ -174,16 +174,11 @@ impl Conn {
         }
     }
 
-    /// The backend's socket, while there is one.
-    pub fn server(&self) -> Option<Socket> {
-        self.server.borrow().clone()
-    }
-
-    /// The socket of that side, while there is one.
-    pub fn socket(&self, side: Side) -> Option<Socket> {
+    /// The wire to that side, while there is one.
+    pub fn wire(&self, side: Side) -> Option<Wire> {
         match side {
             Side::Client => Some(self.client.clone()),
-            Side::Server => self.server(),
+            Side::Server => self.server.borrow().clone(),
         }
     }
 
@@ -192,6 +187,13 @@ impl Conn {
         if self.end.get().is_none() {
             self.end.set(Some(reason));
         }
+    }
+
+    /// Its own work has panicked, whatever ended it before.
+    pub fn fail(&self) {
+        self.end.set(Some(EndReason::InternalError));
+        self.enter(Phase::Closing);
+        self.abort();
     }
 
     /// That side reset the connection.
@@ -267,7 +269,7 @@ impl Conn {
     pub fn queues_moved(&self) -> bool {
         let mut moved = false;
         for (side, seen) in [Side::Client, Side::Server].into_iter().zip(&self.unacked) {
-            let unsent = self.socket(side).map_or(0, sock::unsent);
+            let unsent = self.wire(side).map_or(0, |wire| wire.unsent());
             moved |= seen.replace(unsent) != unsent;
         }
         moved

@@ -14,7 +14,8 @@ use super::{
 use crate::{
     bridge::{Direction, EndReason, Side},
     limits::{FLUSH_MAX, LINGER_MAX},
-    rt, sock,
+    rt,
+    wire::Wire,
 };
 
 /// Between two looks of a connection whose tasks are over.
@@ -52,15 +53,15 @@ pub fn advance(shard: &Shard, conn: &Conn) {
     let passed = |since: u64| u128::from(now.saturating_sub(since)) >= FLUSH_MAX.as_millis();
     let cut_at = conn.hung_up_ms.get().map_or(now, NonZeroU64::get);
     for side in [Side::Client, Side::Server] {
-        let Some(socket) = conn.socket(side) else { continue };
+        let Some(wire) = conn.wire(side) else { continue };
         // The direction to this side has bytes in hand, or the kernel has them.
-        let is_awaited = conn.is_blocked(Direction::to(side)) || socket.is_sending();
-        let is_empty = !is_awaited && sock::unsent(&socket) == 0;
+        let is_awaited = conn.is_blocked(Direction::to(side)) || wire.is_sending();
+        let is_empty = !is_awaited && wire.unsent() == 0;
         match told == Some(side) {
             // Wakes the one who drops what this side says.
-            true if is_empty => sock::stop_reading(&socket),
-            true if passed(conn.moved_ms.get()) || is_long_ago(now, cut_at) => socket.abort(),
-            false if is_empty || passed(cut_at) => socket.abort(),
+            true if is_empty => wire.stop_reading(),
+            true if passed(conn.moved_ms.get()) || is_long_ago(now, cut_at) => wire.abort(),
+            false if is_empty || passed(cut_at) => wire.abort(),
             _ => {}
         }
     }
@@ -83,8 +84,8 @@ pub async fn finish(shard: &Rc<Shard>, conn: &Conn) {
 }
 
 fn is_settled(conn: &Conn) -> bool {
-    let settled = |socket| sock::is_over(&socket) || sock::unsent(&socket) == 0;
-    [Side::Client, Side::Server].into_iter().filter_map(|side| conn.socket(side)).all(settled)
+    let settled = |wire: Wire| wire.is_over() || wire.unsent() == 0;
+    [Side::Client, Side::Server].into_iter().filter_map(|side| conn.wire(side)).all(settled)
 }
 
 /// Cuts the sessions of backends whose check has failed, those that are there now.
@@ -93,7 +94,7 @@ pub fn follow_orders(shard: &Shard) {
     if shard.cuts_seen.replace(cuts.all()) == cuts.all() {
         return;
     }
-    let slots = cuts.fresh(&mut shard.cuts_seen_of.borrow_mut());
+    let slots = shard.cuts_seen_of.with(|seen| cuts.fresh(seen));
     for conn in shard.table_slice(0, usize::MAX) {
         let is_there = |slot: usize| conn.is_relayed() && slots.contains(&slot);
         if conn.dialed_slot().is_some_and(is_there) {

@@ -8,15 +8,16 @@ use super::{
     Shard,
     conn::Conn,
     pick::Tried,
-    pool::{self, Lease, NoLease, Picked},
     record,
+    upstream::{self, Lease, NoLease, Picked},
 };
 use crate::{
     bridge::{Dialed, EndReason, Failure, Refusal, SendProxy},
     limits::OWN_DIALS_MAX,
+    planted::{self, Place},
     proxy_header::Header,
-    rt::{self, Socket},
-    sock,
+    rt,
+    wire::Wire,
 };
 
 /// How often is looked whether a connection is a dial of our own that has just begun: a few turns,
@@ -45,35 +46,35 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         if let Some(ended) = conn.ended() {
             return Err(ended);
         }
-        let picked = match pool::lease(shard, pool, conn, &tried) {
+        let picked = match upstream::lease(shard, pool, conn, &tried) {
             Ok(picked) => picked,
             Err(why) => return Err(cause.unwrap_or_else(|| untried(shard, conn, why))),
         };
         if tried.count() == 0 {
-            pool::first_attempt(shard, pool);
-        } else if unanswered && !pool::allows_another(shard, pool) {
+            upstream::first_attempt(shard, pool);
+        } else if unanswered && !upstream::allows_another(shard, pool) {
             return Err(EndReason::ConnectTimeout);
         }
         let (cuts, slot) = (&shard.bridge.boards.cuts, picked.lease.slot());
         let orders = cuts.of(slot);
+        planted::panic_at(Place::Picked, conn.arrival.client);
+        let began = rt::now();
         match dial(shard, conn, &picked, above).await {
-            // Something else has ended it meanwhile.
-            Ok(()) if conn.ended().is_some() => {}
-            // The sessions of this backend are being cut: this is to be none of them.
-            Ok(()) if cuts.of(slot) != orders => {
+            // Something else has ended it meanwhile, perhaps by aborting the dial: that says
+            // nothing about the backend.
+            _ if conn.ended().is_some() => {}
+            Ok(()) => {
+                record::established(shard, conn, &picked.lease, began);
+                planted::panic_at(Place::Connected, conn.arrival.client);
+                if cuts.of(slot) == orders {
+                    return Ok(picked.lease);
+                }
+                // The sessions of this backend are being cut: this is to be none of them.
                 conn.abort_server();
                 tried.add(slot, picked.priority);
             }
-            Ok(()) => {
-                pool::dialed(shard, &picked.lease);
-                return Ok(picked.lease);
-            }
-            // Our own abort of the dial says nothing about the backend.
-            Err(_) if conn.ended().is_some() => {}
             Err(failure) => {
-                record::dial_failed(shard, picked.lease.slot(), failure);
-                pool::dial_failed(shard, &picked.lease, failure);
-                tried.add(picked.lease.slot(), picked.priority);
+                record::failed(shard, &picked, failure, &mut tried);
                 cause = Some(end_reason(failure));
                 unanswered = failure == Failure::Timeout;
             }
@@ -99,7 +100,7 @@ async fn own_dials_above(shard: &Shard, conn: &Conn) -> u8 {
         return 0;
     }
     // One that is gone already has nobody to be a loop for.
-    let Ok(here) = sock::local_address(&conn.client) else { return 0 };
+    let Ok(here) = conn.client.local_address() else { return 0 };
     for look in 0..LOOKS_MAX {
         match loops.depth(conn.arrival.client, here.port()) {
             Some(depth) => return depth,
@@ -110,18 +111,23 @@ async fn own_dials_above(shard: &Shard, conn: &Conn) -> u8 {
     0
 }
 
+/// Whether a server is near, or nothing is known of it yet.
+fn may_be_near(shard: &Shard, slot: usize) -> bool {
+    shard.near.with(|near| near[slot] != Some(false))
+}
+
 /// Begins to connect. A dial of ourselves leaves word of how deep it is, which is three calls more
 /// for it and one load for every other.
-fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<Socket> {
+fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<Wire> {
     let options = &shard.bridge.plan.listeners[conn.arrival.listener].sockets;
     let telling = shard.bridge.loops.dial(picked.lease.slot());
-    let server = Socket::connect(picked.address)?;
+    let server = Wire::connect(picked.address)?;
     // Until its client has shown that it reads. For a far one a small window costs round trips.
-    if options.unsent_max > 0 && shard.near.borrow()[picked.lease.slot()] != Some(false) {
-        conn.is_held.set(sock::hold_receive_buffer(&server));
+    if options.unsent_max > 0 && may_be_near(shard, picked.lease.slot()) {
+        conn.is_held.set(server.hold_receive_buffer());
     }
     if let Some(telling) = telling {
-        telling.tell(sock::local_address(&server)?, picked.address.port(), above + 1);
+        telling.tell(server.local_address()?, picked.address.port(), above + 1);
     }
     match shard.bridge.gates.is_for_traffic(&server) {
         true => Ok(server),
@@ -129,12 +135,13 @@ fn begin(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> io::Result<S
     }
 }
 
+/// One attempt; its socket is `conn`'s where it succeeds.
 async fn dial(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> Result<(), Failure> {
-    let began = rt::now();
     conn.attempt(Dialed { slot: picked.lease.slot() as u32, address: picked.address });
     let failure = |error| failure(error, picked.address);
     let server = begin(shard, conn, picked, above).map_err(failure)?;
     conn.dialing(&server);
+    planted::panic_at(Place::Dialing, conn.arrival.client);
     let pool = &shard.bridge.plan.pools[picked.lease.pool()];
     let outcome = match server.connected(pool.connect_timeout).await {
         Ok(()) if conn.ended().is_none() => recognise(&server, picked.address)
@@ -142,12 +149,9 @@ async fn dial(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> Result<
         outcome => outcome,
     };
     match outcome {
-        Ok(()) if conn.ended().is_none() => {
-            record::established(shard, conn, &picked.lease, began);
-            Ok(())
-        }
+        Ok(()) if conn.ended().is_none() => Ok(()),
         outcome => {
-            conn.dial_failed();
+            conn.forget_server();
             outcome.map_err(failure)
         }
     }
@@ -155,8 +159,8 @@ async fn dial(shard: &Shard, conn: &Conn, picked: &Picked, above: u8) -> Result<
 
 /// Looks whether somebody else is at the other end: where nobody listens, a dial of this host may
 /// have met itself. One `getsockname(2)` for a connection.
-fn recognise(server: &Socket, address: SocketAddr) -> io::Result<()> {
-    if sock::is_its_own_peer(server, address) {
+fn recognise(server: &Wire, address: SocketAddr) -> io::Result<()> {
+    if server.is_its_own_peer(address) {
         // A FIN would keep the port in TIME_WAIT, and the backend could not listen on it again.
         server.abort();
         return Err(io::ErrorKind::ConnectionRefused.into());
@@ -169,23 +173,23 @@ fn recognise(server: &Socket, address: SocketAddr) -> io::Result<()> {
 /// One send, and no wait: the queue of a fresh socket is empty. Where it takes less than the whole
 /// header the kernel is short of memory, and the dial has failed: nothing of the client went out,
 /// so another backend may serve it.
-fn introduce(conn: &Conn, server: &Socket, version: SendProxy) -> io::Result<()> {
+fn introduce(conn: &Conn, server: &Wire, version: SendProxy) -> io::Result<()> {
     if version == SendProxy::Off {
         return Ok(());
     }
-    let address = sock::local_address(&conn.client)?;
+    let address = conn.client.local_address()?;
     let Some(header) = Header::of_client(version, conn.arrival.client, address) else {
         return Ok(());
     };
     // With half a header a FIN would look like a client that said little; a reset is no client.
-    sock::send_whole(server, header.bytes()).inspect_err(|_| server.abort())
+    server.send_first(header.bytes()).inspect_err(|_| server.abort())
 }
 
 fn failure(error: io::Error, address: SocketAddr) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
         return Failure::Timeout;
     }
-    if sock::dial_is_short(&error, address) {
+    if rt::dial_is_short(&error, address) {
         return Failure::Local;
     }
     match Errno::from_io_error(&error) {

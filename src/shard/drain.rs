@@ -31,7 +31,7 @@ fn stop_accepting(shard: &Rc<Shard>) {
     if shard.board().state() != ShardState::Serving {
         return;
     }
-    for (listener, socket) in shard.listening.take() {
+    for (listener, socket) in shard.listening.with(std::mem::take) {
         accept::take_all(shard, listener, &socket);
         sock::stop_listening(&socket);
     }

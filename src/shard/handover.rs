@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::{Shard, accept, place};
+use super::{Shard, admit, place};
 use crate::{
     bridge::{Fresh, Phase},
     limits::HANDED_WAITING_MAX,
@@ -14,7 +14,7 @@ pub fn settle(shard: &Rc<Shard>, fresh: Fresh) {
     shard.publish_load(1);
     match better(shard, fresh.hops) {
         Some(to) => hand_over(shard, to, fresh),
-        None => accept::admit(shard, fresh),
+        None => admit::admit(shard, fresh),
     }
     shard.publish_load(0);
 }
@@ -34,16 +34,17 @@ fn better(shard: &Shard, hops: u8) -> Option<usize> {
     if shards.len() == 1 || hops >= place::HOPS_MAX || shard.bridge.phase() >= Phase::Draining {
         return None;
     }
-    let mut loads = shard.loads.borrow_mut();
-    loads.clear();
-    loads.extend(shards.iter().map(|board| board.inbox.load()));
-    place::better(shard.id, &loads)
+    shard.loads.with(|loads| {
+        loads.clear();
+        loads.extend(shards.iter().map(|board| board.inbox.load()));
+        place::better(shard.id, loads)
+    })
 }
 
 fn hand_over(shard: &Rc<Shard>, to: usize, fresh: Fresh) {
-    // Before it is there: counted twice for a moment, it would make the receiver keep too much, and
-    // nobody would ask again. Counted nowhere, it makes somebody hand over what the receiver judges
-    // anew.
+    // Lower our load before the receiver can see the connection: counted on both shards for a
+    // moment, it would make the receiver think itself overloaded. Counted on none, it makes a third
+    // shard hand something over, which the receiver judges anew.
     shard.publish_load(0);
     let receiver = &shard.bridge.boards.shards[to];
     match receiver.inbox.leave(Fresh { hops: fresh.hops + 1, ..fresh }) {
@@ -51,6 +52,6 @@ fn hand_over(shard: &Rc<Shard>, to: usize, fresh: Fresh) {
             shard.board().handed_off.add(1);
             receiver.bell.ring();
         }
-        Err(fresh) => accept::admit(shard, fresh),
+        Err(fresh) => admit::admit(shard, fresh),
     }
 }

@@ -1,17 +1,21 @@
-//! What happened becomes numbers. Each connection is recorded exactly once, by [`finish`] or
-//! [`refused`]; an [`Outcome`] is taken by value, so it cannot be recorded twice.
+//! The one listener to what happens to a connection: numbers, picker and access log hang here.
+//!
+//! Each connection is recorded exactly once, by [`finish`] or [`refused`]; an [`Outcome`] is taken
+//! by value, so it cannot be recorded twice.
 
 use std::time::{Duration, Instant};
 
 use super::{
     Shard,
     conn::Conn,
-    pick::{EARLY_MAX, Took},
-    pool::{self, Lease},
+    pick::{EARLY_MAX, Took, Tried},
+    upstream::{self, Lease, Picked},
 };
 use crate::{
     bridge::{Arrival, ConnRecord, EarlyEnd, EndReason, Failure, Refusal},
-    maglev, rt,
+    maglev,
+    planted::{self, Bug},
+    rt,
 };
 
 /// A server that accepts within this time is so near that a large receive buffer only delays.
@@ -50,11 +54,10 @@ impl Outcome {
     }
 }
 
-/// Records a connection that is over.
+/// A connection is over.
 pub fn finish(shard: &Shard, outcome: Outcome) {
     let Outcome { mut record, served_by, failure } = outcome;
-    #[cfg(test)]
-    if record.end == EndReason::ServerReset && crate::sim::planted(crate::sim::Bug::Unrecorded) {
+    if record.end == EndReason::ServerReset && planted::has(Bug::Unrecorded) {
         return;
     }
     let (board, listener) = (shard.board(), record.arrival.listener);
@@ -79,7 +82,7 @@ fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
     let lasted = record.session.saturating_sub(record.connect.unwrap_or_default());
     if by_server && record.first_byte.is_none() && lasted < EARLY_MAX {
         let pool = shard.bridge.plan.listeners[record.arrival.listener].pool;
-        pool::ended_early(shard, pool, slot, rt::now());
+        upstream::tell(shard, pool, |picker| picker.ended_early(slot, rt::now()));
     }
 }
 
@@ -94,7 +97,7 @@ fn tell_early_end(shard: &Shard, record: &ConnRecord, slot: usize, failure: Fail
     }
 }
 
-/// Records a connection that was closed before a pick.
+/// A connection was closed before a pick.
 pub fn refused(shard: &Shard, arrival: Arrival, refusal: Refusal) {
     let board = &shard.board().listeners[arrival.listener];
     board.refused(refusal).add(1);
@@ -110,34 +113,35 @@ fn log(shard: &Shard, record: ConnRecord) {
     }
 }
 
-/// Records that nobody was picked for a connection, which ends for that.
+/// Nobody was picked for a connection, which ends for that.
 pub fn unpicked(shard: &Shard, listener: usize, refusal: Refusal) {
     shard.board().listeners[listener].refused(refusal).add(1);
 }
 
-/// Records a dial that failed.
-pub fn dial_failed(shard: &Shard, slot: usize, failure: Failure) {
+/// A dial has failed: it counts, its server is not tried again for this connection, and is less
+/// welcome to the next one. A shortage of our own says nothing about the server.
+pub fn failed(shard: &Shard, picked: &Picked, failure: Failure, tried: &mut Tried) {
+    let slot = picked.lease.slot();
     shard.board().backends[slot].failures(failure).add(1);
+    if failure != Failure::Local {
+        upstream::tell(shard, picked.lease.pool(), |picker| picker.failed(slot, rt::now()));
+    }
+    tried.add(slot, picked.priority);
 }
 
-/// Records how far a pick was from the best one.
-pub fn pick_error(shard: &Shard, error: u32) {
-    let board = &shard.board().pick_error;
-    board.sum.add(u64::from(error));
-    board.max.raise_to(u64::from(error));
-    board.samples.add(1);
-}
-
-/// Records a dial that succeeded, which `began` when its socket was made.
+/// A dial has succeeded, which `began` when its socket was made.
 pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     let now = rt::now();
     conn.established.set(&conn.arrival, now);
-    let (near, took) = (&mut shard.near.borrow_mut()[lease.slot()], now - began);
-    // Between the two it is far, or near on a busy host: what was seen before counts.
-    if took < NEAR || took >= FAR {
-        *near = Some(took < NEAR);
-    }
-    if *near != Some(true) {
+    let (slot, took) = (lease.slot(), now - began);
+    let is_near = shard.near.with(|near| {
+        // Between the two it is far, or near on a busy host: what was seen before counts.
+        if took < NEAR || took >= FAR {
+            near[slot] = Some(took < NEAR);
+        }
+        near[slot] == Some(true)
+    });
+    if !is_near {
         conn.free_window();
     }
     shard.board().backends[lease.slot()].established.add(1);
@@ -145,10 +149,13 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
         h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);
         h.backends[lease.slot()].connect.record(now - began);
     });
-    pool::took(shard, lease.pool(), lease.slot(), Took::Alone(now - began), now);
+    upstream::tell(shard, lease.pool(), |picker| {
+        picker.took(slot, Took::Alone(took), now);
+        picker.succeeded(slot);
+    });
 }
 
-/// Records the first byte received from the server.
+/// The first byte of the server was received.
 pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
     let now = rt::now();
     conn.answered.set(&conn.arrival, now);
@@ -167,5 +174,8 @@ pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
             Took::Answer(age.saturating_sub(asked.max(established)), key)
         }
     };
-    pool::answered(shard, pool, slot, took, now);
+    upstream::tell(shard, pool, |picker| {
+        picker.took(slot, took, now);
+        picker.answered(slot);
+    });
 }

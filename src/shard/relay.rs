@@ -17,15 +17,15 @@ use self::{gate::Gate, held::Bound, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
-    cut,
-    pool::Lease,
-    record,
+    cut, record,
+    upstream::Lease,
 };
 use crate::{
     bridge::{Direction, EndReason, Path, Side},
     limits::FLUSH_MAX,
-    rt::{self, Chunk, Pipe, Socket},
-    sock,
+    planted::{self, Place},
+    rt::{self, Chunk, Pipe, Task},
+    wire::Wire,
 };
 
 /// Waits without a byte before a direction looks only each [`VAIN_PAUSE`].
@@ -34,11 +34,13 @@ const VAIN_WAITS_MAX: u8 = 4;
 /// See [`VAIN_WAITS_MAX`].
 const VAIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// Relays until both directions are over and `conn` knows why.
-pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease) {
-    let Some((up, down)) = begin(shard, conn, lease) else { return };
+/// Relays until both directions are over and `conn` knows why. The direction from the server is a
+/// task of its own, which `down` tells.
+pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease, down: &mut Option<Task>) {
+    let Some((up, other)) = begin(shard, conn, lease) else { return };
+    *down = Some(other);
     up.await;
-    down.await;
+    other.await;
     if matches!(conn.phase(), Phase::Cutting(_)) {
         return Box::pin(cut::finish(shard, conn)).await;
     }
@@ -53,8 +55,8 @@ fn begin(
     shard: &Rc<Shard>,
     conn: &Rc<Conn>,
     lease: &Lease,
-) -> Option<(impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>)> {
-    let server = conn.server()?;
+) -> Option<(impl Future<Output = ()> + use<>, Task)> {
+    let server = conn.wire(Side::Server)?;
     conn.enter(Phase::Relaying);
     conn.moved_ms.set(shard.clock_ms());
     let flow = |direction: Direction| {
@@ -64,14 +66,14 @@ fn begin(
         };
         Flow::new(shard, conn, lease, direction, Ends { source, sink })
     };
-    let down = rt::spawn(flow(Direction::Down).run());
+    let down = rt::spawn_apart(flow(Direction::Down).run());
     Some((flow(Direction::Up).run(), down))
 }
 
-/// The two sockets of one direction.
+/// The two wires of one direction.
 struct Ends {
-    source: Socket,
-    sink: Socket,
+    source: Wire,
+    sink: Wire,
 }
 
 /// One direction of one connection.
@@ -123,7 +125,7 @@ impl Step {
     }
 }
 
-/// Bytes between the two sockets.
+/// Bytes between the two wires.
 #[derive(Default)]
 enum Held {
     /// They are still in the source, or the kernel has them.
@@ -194,6 +196,7 @@ impl Flow {
                     }
                     Step::SinkFull => {
                         flow.block();
+                        flow.plant(Place::SinkFull);
                         if matches!(&flow.held, Held::Chunk(chunk) if chunk.is_of_ring()) {
                             Box::pin(flow.park()).await;
                         }
@@ -294,13 +297,14 @@ impl Flow {
 
     /// Kernel: a reset that the other direction met by writing clears the socket's error, and
     /// reading it then looks like a FIN. On the ring that direction may not have run since, and
-    /// while its send is not over ([`Socket::is_sending`]) nobody can tell.
+    /// while its send is not over ([`Wire::is_sending`]) nobody can tell.
     fn source_was_reset(&self) -> bool {
         self.reset_side() == Some(self.direction.source()) || self.ends.source.heard_reset()
     }
 
     fn pass_fin_on(&self) {
         self.conn.fin_by(self.direction.source());
+        self.plant(Place::HalfClosed);
         // The other direction's silence counts from here.
         self.conn.moved_ms.set(self.shard.clock_ms());
         // Where the other direction has ended too, both sockets are closed at once, which says it.
@@ -315,10 +319,17 @@ impl Flow {
         let source = self.direction.source();
         self.conn.reset_by(source);
         self.conn.enter(Phase::Closing);
+        self.plant(Place::ResetPassedOn);
         match self.reset_side() == Some(source) {
             true => pass_reset_to(&self.conn, source.other()).await,
             false => self.conn.abort(),
         }
+    }
+
+    /// A test may want a panic here.
+    #[track_caller]
+    fn plant(&self, place: Place) {
+        planted::panic_at(place, self.conn.arrival.client);
     }
 
     /// Bytes came from the source.
@@ -353,19 +364,28 @@ impl Flow {
     }
 }
 
+impl Drop for Flow {
+    /// A panic in one direction ends both.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.conn.fail();
+        }
+    }
+}
+
 /// What the other side sent before its reset comes first.
 async fn pass_reset_to(conn: &Conn, side: Side) {
-    if let Some(socket) = conn.socket(side) {
-        flush(conn, &socket).await;
+    if let Some(wire) = conn.wire(side) {
+        flush(conn, &wire).await;
     }
     conn.abort();
 }
 
-/// Waits until `socket`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
-async fn flush(conn: &Conn, socket: &Socket) {
+/// Waits until `wire`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
+async fn flush(conn: &Conn, wire: &Wire) {
     let deadline = rt::now() + FLUSH_MAX;
     let mut pause = Duration::from_millis(1);
-    while sock::unsent(socket) > 0 && !sock::is_over(socket) && rt::now() < deadline {
+    while wire.unsent() > 0 && !wire.is_over() && rt::now() < deadline {
         rt::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }

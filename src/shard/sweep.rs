@@ -11,9 +11,9 @@ use super::{
     cut,
 };
 use crate::{
-    bridge::{Direction, EndReason, Listener},
+    bridge::{Direction, EndReason, Listener, Side},
     limits::{FLUSH_MAX, SWEEP_PER_TURN},
-    rt, sock,
+    rt,
 };
 
 /// How often the shard's clock moves and histograms are exchanged.
@@ -89,8 +89,9 @@ fn look_at(shard: &Shard, conn: &Conn, period_ms: u64) {
 /// The first silence of a connection is early enough: one that is short need not pay for it. The
 /// client's socket has it from its listener.
 fn watch_server(listener: &Listener, conn: &Conn) {
-    // One that is gone needs no watch.
-    let _ = conn.server().map(|server| listener.sockets.liveness.apply(&server));
+    if let Some(server) = conn.wire(Side::Server) {
+        server.watch(&listener.sockets.liveness);
+    }
 }
 
 /// Whether a side has acknowledged something since the last look: a reader that is slow is no
@@ -118,10 +119,10 @@ fn overdue(listener: &Listener, phase: Phase, still_ms: u64) -> Option<EndReason
 /// on first, in the time a reset gets.
 fn watch_finished(shard: &Shard, conn: &Conn) {
     let Some(side) = conn.first_fin_side() else { return };
-    let (Some(finished), Some(other)) = (conn.socket(side), conn.socket(side.other())) else {
+    let (Some(finished), Some(other)) = (conn.wire(side), conn.wire(side.other())) else {
         return;
     };
-    if finished.was_reset() && (sock::unsent(other) == 0 || hung_up_too_long(shard, conn)) {
+    if finished.was_reset() && (other.unsent() == 0 || hung_up_too_long(shard, conn)) {
         conn.decide(EndReason::reset_by(side));
         conn.abort();
     }
@@ -143,7 +144,7 @@ fn watch_blocked(shard: &Shard, conn: &Conn) {
         let side = direction.source();
         // Whoever wrote to the dead side has taken the error off its socket and noted the reset.
         let noted = conn.ended().and_then(|end| end.reset_side()) == Some(side);
-        let dead = || noted || conn.socket(side).is_some_and(|socket| socket.was_reset());
+        let dead = || noted || conn.wire(side).is_some_and(|wire| wire.was_reset());
         if conn.is_blocked(direction) && dead() && hung_up_too_long(shard, conn) {
             conn.decide(EndReason::reset_by(side));
             conn.abort();
@@ -164,8 +165,8 @@ fn watch_silent(conn: &Conn, just_fell_silent: bool) {
         if !(noted || just_fell_silent) || conn.is_blocked(direction) {
             continue;
         }
-        if let Some(socket) = conn.socket(side).filter(|socket| noted || socket.was_reset()) {
-            socket.stop_recv();
+        if let Some(wire) = conn.wire(side).filter(|wire| noted || wire.was_reset()) {
+            wire.stop_recv();
         }
     }
 }

@@ -6,11 +6,8 @@ use std::{
     thread,
 };
 
-use super::{
-    Bug,
-    world::{self, Seen},
-};
-use crate::rt::Driver;
+use super::world::{self, Seen};
+use crate::{planted::Bug, rt::Driver};
 
 const ENGINES: [Driver; 2] = [Driver::IoUring, Driver::Epoll];
 

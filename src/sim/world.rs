@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use rustix::io::Errno;
 
 use super::{
-    Bug, Event, SIM, Sim,
+    Event, SIM, Sim,
     peer::{Ending, Peer, Talk},
     stand_in::{Name, StandIns},
     with,
@@ -17,6 +17,7 @@ use crate::{
         Seat, SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
     },
     counter::Gate,
+    planted::Bug,
     rt::{self, Bell, Driver, Engine, PipeBounds},
     shard,
 };

@@ -59,7 +59,8 @@ pub fn kept_out(from: IpAddr, to: SocketAddr) -> SocketAddr {
     address
 }
 
-fn bound_to(address: IpAddr) -> socket2::Socket {
+/// A socket that will connect from there.
+pub fn bound_to(address: IpAddr) -> socket2::Socket {
     let address = SocketAddr::new(address, 0);
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();

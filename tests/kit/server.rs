@@ -170,8 +170,17 @@ pub struct Tool {
 impl Tool {
     /// One that serves HTTP.
     pub fn http() -> Tool {
+        Tool::new("http")
+    }
+
+    /// One that sends back what comes, of very many clients.
+    pub fn echo() -> Tool {
+        Tool::new("echo")
+    }
+
+    fn new(mode: &str) -> Tool {
         let mut child = Command::new(BINARY)
-            .args(["backend", "--listen", "127.0.0.1:0", "--mode", "http"])
+            .args(["backend", "--listen", "127.0.0.1:0", "--mode", mode])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

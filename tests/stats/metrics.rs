@@ -8,7 +8,7 @@ use crate::kit::{Config, Proxy, Refusing, Server, Stats, each_driver, peer, wait
 
 /// A number of `/stats` (`[]`: each of a list, `*`: each key), the metric with its further labels,
 /// and what to multiply the metric with. Of several series that fit, the sum counts.
-const SAME: [(&str, &str, f64); 79] = [
+const SAME: [(&str, &str, f64); 80] = [
     ("uptime_s", "ringway_uptime_seconds", 1.0),
     ("config.generation", "ringway_config_generation", 1.0),
     ("connections_active", "ringway_connections_active", 1.0),

@@ -25,7 +25,7 @@ pub(in crate::rt) enum Kernel {
 impl Kernel {
     pub(in crate::rt) fn new() -> io::Result<Kernel> {
         match sim::is_on() {
-            true => Ok(Kernel::Simulated(Watch::default())),
+            true => Ok(Kernel::Simulated(Watch::new())),
             false => Host::new().map(Kernel::Host),
         }
     }
@@ -56,12 +56,18 @@ struct Watched {
 }
 
 /// A simulated epoll instance.
-#[derive(Default)]
 pub(in crate::rt) struct Watch {
     all: Vec<Watched>,
+    /// Now and then it tells of a socket that has not changed. Not in each world: that would hide
+    /// for how long nobody else has told of it.
+    repeats: bool,
 }
 
 impl Watch {
+    fn new() -> Watch {
+        Watch { all: Vec::new(), repeats: sim::with(|sim| sim.rng().u8(..4) == 0) }
+    }
+
     fn add(&mut self, fd: RawFd, tag: u64) -> io::Result<()> {
         if sim::with(|sim| sim.id(fd)).is_some() && chance(2) {
             return Err(rustix::io::Errno::NOSPC.into());
@@ -75,6 +81,10 @@ impl Watch {
 
     fn wait(&mut self, wait: bool, next: Option<Instant>, into: &mut Vec<Told>) {
         sim::with(sim::Sim::turn);
+        // The kernel forgets those that are closed.
+        self.all.retain(|watched| {
+            watched.mark.is_none() || sim::with(|sim| sim.mark(watched.fd)).is_some()
+        });
         // What is ready may be seen late, unless nothing else is; and a signal ends a wait.
         self.notice(true, into);
         while wait && into.is_empty() && !chance(3) {
@@ -94,14 +104,10 @@ impl Watch {
             true => sim::with(|sim| sim.rng().usize(1..4)),
             false => usize::MAX,
         };
-        self.all.retain_mut(|watched| {
+        for watched in &mut self.all {
             let mark = sim::with(|sim| sim.mark(watched.fd));
-            if mark.is_none() && watched.mark.is_some() {
-                return false;
-            }
             let is_rung = mark.is_none() && ready(watched.fd).contains(PollFlags::IN);
-            // The kernel may tell without a reason, too.
-            let is_told = mark.is_some() && (mark != watched.mark || chance(1));
+            let is_told = mark.is_some() && (mark != watched.mark || self.repeats && chance(1));
             watched.due |= is_rung || is_told;
             watched.mark = mark;
             if watched.due && into.len() < most && !(may_be_late && chance(10)) {
@@ -113,7 +119,6 @@ impl Watch {
                     into.push(Told { tag: watched.tag, events });
                 }
             }
-            true
-        });
+        }
     }
 }

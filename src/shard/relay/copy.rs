@@ -2,8 +2,9 @@
 
 use super::{Flow, Held, Step};
 use crate::{
-    bridge::Path,
-    rt::{self, Chunk, Passed, Received, Sent},
+    bridge::{Direction, Path},
+    planted::{self, Bug, Place},
+    rt::{Chunk, Passed, Received, Sent},
 };
 
 /// Moves what is there, at most a turn's share.
@@ -22,6 +23,10 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         flow.received();
         flow.share.charge(n);
         let changed = flow.gate.moved(n);
+        flow.plant(match flow.direction {
+            Direction::Up => Place::CopyUp,
+            Direction::Down => Place::CopyDown,
+        });
         if let Err(step) = deliver(flow, chunk) {
             return step;
         }
@@ -50,8 +55,7 @@ pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
                 if rest.is_empty() {
                     return Ok(());
                 }
-                #[cfg(test)]
-                if crate::sim::planted(crate::sim::Bug::CountedTwice) {
+                if planted::has(Bug::CountedTwice) {
                     flow.delivered(n, Path::Copied);
                 }
                 sent = flow.ends.sink.send(rest);
@@ -70,7 +74,7 @@ pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
 /// No buffer is left on this shard: one step without holding any.
 fn pass_on(flow: &mut Flow) -> Step {
     flow.share.charge(0);
-    match rt::pass_on(&flow.ends.source, &flow.ends.sink) {
+    match flow.ends.source.pass_on(&flow.ends.sink) {
         Passed::Bytes { sent, drained } => {
             flow.received();
             flow.delivered(sent, Path::Copied);

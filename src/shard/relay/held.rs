@@ -74,7 +74,7 @@ impl Flow {
         self.bound.set(bound);
         let free = bound == Bound::Free;
         let unsent_max = if free { 0 } else { self.sockets().unsent_max };
-        sock::set_unsent_max(&self.ends.sink, unsent_max);
+        self.ends.sink.set_unsent_max(unsent_max);
         if free && self.direction == Direction::Down {
             self.conn.free_window();
         }

@@ -1,10 +1,7 @@
 //! What a direction still does once we have ended its connection (`shard/cut.rs`).
 
 use super::{Flow, Step, copy};
-use crate::{
-    bridge::Side,
-    rt::{self, Received},
-};
+use crate::{bridge::Side, rt::Received};
 
 impl Flow {
     /// We have ended the connection: what was received before is still passed on.
@@ -31,7 +28,7 @@ impl Flow {
             let dropped = match self.ends.source.recv() {
                 Received::Bytes { chunk, .. } => chunk.len(),
                 Received::Nothing => return Step::SourceEmpty,
-                Received::NoBuffer => match rt::drop_received(&self.ends.source) {
+                Received::NoBuffer => match self.ends.source.drop_received() {
                     0 => return Step::SourceEmpty,
                     dropped => dropped,
                 },

@@ -8,8 +8,8 @@ use std::io::ErrorKind::InvalidInput;
 use super::{Flow, Held, Step, copy};
 use crate::{
     bridge::Path,
+    planted::Place,
     rt::{self, Pipe},
-    sock,
 };
 
 /// Moves what is there, at most a turn's share. Without a free pipe it copies this once.
@@ -20,9 +20,9 @@ pub(super) fn step(flow: &mut Flow) -> Step {
     }
     let Some(mut pipe) = rt::take_pipe() else { return copy::step(flow) };
     while flow.share.is_left() {
-        let n = match pipe.splice_in(&flow.ends.source) {
+        let n = match pipe.splice_in(flow.ends.source.bare()) {
             Ok(n) if n > 0 => n,
-            Err(e) if sock::is_for_later(&e) => return Step::SourceEmpty,
+            Err(e) if rt::is_for_later(&e) => return Step::SourceEmpty,
             Err(e) if e.kind() == InvalidInput => {
                 flow.gate.forbid_splice();
                 return Step::Again;
@@ -41,6 +41,7 @@ pub(super) fn step(flow: &mut Flow) -> Step {
         flow.received();
         flow.share.charge(n);
         let changed = flow.gate.moved(n);
+        flow.plant(Place::Splice);
         pipe = match drain(flow, pipe) {
             Ok(pipe) => pipe,
             Err(step) => return step,
@@ -55,9 +56,9 @@ pub(super) fn step(flow: &mut Flow) -> Step {
 /// Empties the pipe and gives it back, or says why that has to wait.
 pub(super) fn drain(flow: &mut Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
     while pipe.held() > 0 {
-        match pipe.splice_out(&flow.ends.sink) {
+        match pipe.splice_out(flow.ends.sink.bare()) {
             Ok(n) => flow.delivered(n, Path::Spliced),
-            Err(e) if sock::is_for_later(&e) => {
+            Err(e) if rt::is_for_later(&e) => {
                 flow.held = Held::Pipe(pipe);
                 return Err(Step::SinkFull);
             }

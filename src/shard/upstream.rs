@@ -1,18 +1,19 @@
 //! One shard's side of a pool: the newest roster, the picker over it, the retry budget, and the
 //! leases that are out.
 
-use std::{net::SocketAddr, rc::Rc, time::Instant};
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{
     Shard,
     budget::Budget,
     conn::Conn,
-    pick::{Ask, Pick, Picker, Took, Tried},
-    record,
+    pick::{Ask, Pick, Picker, Tried},
 };
 use crate::{
-    bridge::{self, Balance, Bridge, Failure, RosterView},
-    maglev, rt,
+    bridge::{self, Balance, Bridge, RosterView},
+    maglev,
+    planted::{self, Place},
+    rt,
 };
 
 /// Every how many picks the error of least connections is looked at.
@@ -22,7 +23,7 @@ const SAMPLE_EVERY: u32 = 64;
 const RACES_MAX: usize = 16;
 
 /// What a shard keeps for a pool.
-pub struct Pool {
+pub struct Upstream {
     roster: RosterView,
     picker: Picker,
     budget: Budget,
@@ -32,13 +33,13 @@ pub struct Pool {
     hashes: bool,
 }
 
-impl Pool {
+impl Upstream {
     /// The pool number `index` of the plan, as shard `shard` sees it.
-    pub fn new(bridge: &'static Bridge, index: usize, shard: usize) -> Pool {
+    pub fn new(bridge: &'static Bridge, index: usize, shard: usize) -> Upstream {
         let plan: &bridge::Pool = &bridge.plan.pools[index];
         let shards = bridge.boards.shards.len();
         let sampled = plan.balance == Balance::LeastConnections;
-        Pool {
+        Upstream {
             roster: RosterView::new(&bridge.rosters[index]),
             picker: Picker::new(plan.balance, plan.max_attempts, plan.slots.clone(), shard),
             budget: Budget::new(plan.retry_budget, shards, rt::now()),
@@ -71,7 +72,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shard.bridge.boards.in_flight.down(self.shard.id, self.slot());
-        self.shard.pools.borrow_mut()[self.pool()].picker.left(self.slot());
+        tell(&self.shard, self.pool(), |picker| picker.left(self.slot()));
     }
 }
 
@@ -103,32 +104,34 @@ pub fn lease(
 ) -> Result<Picked, NoLease> {
     let in_flight = &shard.bridge.boards.in_flight;
     let count = |slot: usize| in_flight.sum(slot);
-    let mut pools = shard.pools.borrow_mut();
-    let Pool { roster, picker, unsampled, hashes, .. } = &mut pools[index];
-    let roster = roster.newest();
-    let key = if *hashes { maglev::source_key(conn.arrival.client.ip()) } else { 0 };
-    let ask = Ask { tried, now: rt::now(), key };
-    for _ in 0..RACES_MAX {
-        let picked = picker.pick(roster, &ask, count, &mut shard.rng.borrow_mut());
-        let (member, priority) = match picked {
-            Pick::Chosen(member, priority) => (member, priority),
-            Pick::Full => return Err(NoLease::Full),
-            Pick::Nobody => return Err(NoLease::Nobody),
-        };
-        let slot = member.slot;
-        if !in_flight.up_within(shard.id, slot, member.max_connections) {
-            continue;
+    shard.upstreams.with(|upstreams| {
+        let Upstream { roster, picker, unsampled, hashes, .. } = &mut upstreams[index];
+        let roster = roster.newest();
+        let key = if *hashes { maglev::source_key(conn.arrival.client.ip()) } else { 0 };
+        let ask = Ask { tried, now: rt::now(), key };
+        for _ in 0..RACES_MAX {
+            let picked = shard.rng.with(|rng| picker.pick(roster, &ask, count, rng));
+            let (member, priority) = match picked {
+                Pick::Chosen(member, priority) => (member, priority),
+                Pick::Full => return Err(NoLease::Full),
+                Pick::Nobody => return Err(NoLease::Nobody),
+            };
+            let slot = member.slot;
+            if !in_flight.up_within(shard.id, slot, member.max_connections) {
+                continue;
+            }
+            picker.came(slot);
+            planted::panic_at(Place::Changing, conn.arrival.client);
+            if is_sampled(unsampled) {
+                let before = |other: usize| count(other) - u32::from(other == slot);
+                let error = picker.error(roster, &ask, (&member, priority), before);
+                shard.board().pick_error.note(error);
+            }
+            let lease = Lease { shard: Rc::clone(shard), pool: index as u32, slot: slot as u32 };
+            return Ok(Picked { lease, address: member.address, priority });
         }
-        picker.came(slot);
-        if is_sampled(unsampled) {
-            let before = |other: usize| count(other) - u32::from(other == slot);
-            let error = picker.error(roster, &ask, (&member, priority), before);
-            record::pick_error(shard, error);
-        }
-        let lease = Lease { shard: Rc::clone(shard), pool: index as u32, slot: slot as u32 };
-        return Ok(Picked { lease, address: member.address, priority });
-    }
-    Err(NoLease::Full)
+        Err(NoLease::Full)
+    })
 }
 
 fn is_sampled(unsampled: &mut Option<u32>) -> bool {
@@ -139,42 +142,19 @@ fn is_sampled(unsampled: &mut Option<u32>) -> bool {
 
 /// A connection to the pool makes its first attempt.
 pub fn first_attempt(shard: &Shard, pool: usize) {
-    shard.pools.borrow_mut()[pool].budget.first_attempt(rt::now());
+    shard.upstreams.with(|upstreams| upstreams[pool].budget.first_attempt(rt::now()));
 }
 
 /// Whether the pool's retry budget allows another attempt after one that was not answered.
 pub fn allows_another(shard: &Shard, pool: usize) -> bool {
-    let allowed = shard.pools.borrow_mut()[pool].budget.allows_another(rt::now());
+    let allowed =
+        shard.upstreams.with(|upstreams| upstreams[pool].budget.allows_another(rt::now()));
     let board = &shard.board().pools[pool];
     if allowed { &board.retries } else { &board.retries_denied }.add(1);
     allowed
 }
 
-/// The dial of a lease succeeded.
-pub fn dialed(shard: &Shard, lease: &Lease) {
-    shard.pools.borrow_mut()[lease.pool()].picker.succeeded(lease.slot());
-}
-
-/// The dial of a lease failed. A shortage of our own says nothing about the backend.
-pub fn dial_failed(shard: &Shard, lease: &Lease, failure: Failure) {
-    if failure != Failure::Local {
-        shard.pools.borrow_mut()[lease.pool()].picker.failed(lease.slot(), rt::now());
-    }
-}
-
-/// A server took some time for something.
-pub fn took(shard: &Shard, pool: usize, slot: usize, took: Took, now: Instant) {
-    shard.pools.borrow_mut()[pool].picker.took(slot, took, now);
-}
-
-/// A server sent the first byte of a connection.
-pub fn answered(shard: &Shard, pool: usize, slot: usize, took: Took, now: Instant) {
-    let picker = &mut shard.pools.borrow_mut()[pool].picker;
-    picker.took(slot, took, now);
-    picker.answered(slot);
-}
-
-/// A server ended a connection at once and without a byte.
-pub fn ended_early(shard: &Shard, pool: usize, slot: usize, now: Instant) {
-    shard.pools.borrow_mut()[pool].picker.ended_early(slot, now);
+/// Tells the picker of a pool what has happened to one of its servers.
+pub fn tell(shard: &Shard, pool: usize, what: impl FnOnce(&mut Picker)) {
+    shard.upstreams.with(|upstreams| what(&mut upstreams[pool].picker));
 }
