@@ -79,7 +79,7 @@ pub struct Link {
     /// `SOCK_NOSPACE`: somebody found no room, and is told when there is some.
     wants_room: bool,
     /// Changes that are told and seen nowhere else.
-    pub told_again: u32,
+    told_again: u32,
 }
 
 /// What has happened to a socket so far; each change is told to those who watch it.
@@ -115,6 +115,14 @@ impl Link {
             wants_room: false,
             told_again: 0,
         }
+    }
+
+    /// A call said that it would block although it would not.
+    ///
+    /// Kernel: a send says so only after it has asked to be told of room (`SOCK_NOSPACE`).
+    pub fn says_again(&mut self) {
+        self.wants_room = true;
+        self.told_again += 1;
     }
 
     /// Kernel: who waits on a socket is woken by bytes, ends and errors, by what we do to it, and by

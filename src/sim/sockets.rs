@@ -83,7 +83,7 @@ impl Sim {
     /// A call on a descriptor said wrongly that it would block: whoever watches it is told again.
     pub(super) fn tells_again(&mut self, fd: RawFd) {
         if let Some(link) = self.link(fd) {
-            link.told_again += 1;
+            link.says_again();
         }
     }
 
