@@ -5,8 +5,8 @@
 //! accept, connect, recv, send) and the pools of [`Chunk`]s and [`Pipe`]s. Nothing here knows what
 //! a listener, a backend or a connection is.
 //!
-//! Two engines stand behind them, on the same tasks and timers: `ring` for io_uring, and `ready` for
-//! epoll. Only waits are ever dropped, and a wait holds no byte.
+//! Two engines stand behind them, on the same tasks and timers: `ring` for io_uring, and `ready`
+//! for epoll. Only waits are ever dropped, and a wait holds no byte.
 
 mod driver;
 mod engine;

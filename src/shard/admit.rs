@@ -1,4 +1,5 @@
-//! Admits a connection to this shard or refuses it: its places in the limits, its place in the table.
+//! Admits a connection to this shard, with its places in the limits and in the table, or refuses
+//! it.
 
 use std::{os::fd::OwnedFd, rc::Rc};
 

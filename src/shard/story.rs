@@ -96,10 +96,10 @@ impl Drop for Open {
 }
 
 impl Parts {
-    /// Gives everything back and records the connection. The order matters: out of the table before
-    /// its sockets close, or the sweep could look at closed ones; closed, and its lease back, before
-    /// it is recorded, so that whoever sees the record finds descriptors and places free; recorded
-    /// before its places in the limits are free, because a shard without connections is done.
+    /// Gives everything back and records the connection. The order matters. Out of the table comes
+    /// first: the sweep must not look at closed sockets. Closed, and with its lease back, it is
+    /// recorded: the one who sees the record finds descriptors and places free. Its places in the
+    /// limits come last: a shard on which none is taken is done.
     fn finish(self) {
         let Parts { shard, conn, place, admission, found } = self;
         let (outcome, lease) = match found {

@@ -125,8 +125,8 @@ impl Link {
         self.told_again += 1;
     }
 
-    /// Kernel: who waits on a socket is woken by bytes, ends and errors, by what we do to it, and by
-    /// room only if a send has found none (net/core/stream.c, `sk_stream_write_space`).
+    /// Kernel: who waits on a socket is woken by bytes, ends and errors, by what we do to it, and
+    /// by room only if a send has found none (net/core/stream.c, `sk_stream_write_space`).
     pub fn mark(&mut self) -> Mark {
         if self.wants_room && self.has_room() {
             self.wants_room = false;
