@@ -199,11 +199,13 @@ impl Socket {
 
     /// Takes what the peer has sent. Never waits.
     pub fn recv(&self) -> Received {
-        let local = with_local(Rc::clone);
-        let ring = match &local.engine.0 {
-            Way::Ring(ring) => ring,
-            Way::Ready(ready) => return ready.recv(&self.0),
-        };
+        with_local(|local| match &local.engine.0 {
+            Way::Ring(ring) => self.recv_on_ring(ring),
+            Way::Ready(ready) => ready.recv(&self.0),
+        })
+    }
+
+    fn recv_on_ring(&self, ring: &Ring) -> Received {
         match ring.take_received(&self.0) {
             Taken::Chunk { chunk, drained } => Received::Bytes { chunk, drained },
             Taken::Nothing => Received::Nothing,
