@@ -13,7 +13,7 @@
 //!  ------------------------------ the bridge (plain memory) ------------------------------
 //!       v                                         |
 //!  ringway-shard-0 .. ringway-shard-N (one thread each, pinned): THE DATA PLANE
-//!       listen -> accept -> pick -> dial -> relay -> record
+//!       listen -> accept -> admit -> pick -> dial -> flow -> record
 //!
 //!  ringway-log, ringway-access: write log lines and the access log, so that nobody else waits
 //! ```
@@ -26,7 +26,7 @@
 //! 3. [`bridge`] is the only door between the two planes, and between shards: what goes down, what
 //!    comes up, fresh connections that one shard leaves to another, and the
 //!    closed sets of words (why a connection ended, why a dial failed).
-//! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, pick, dial, relay,
+//! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, admit, pick, dial, flow,
 //!    record; beside them the connection itself, the sweep over deadlines, and the drain.
 //! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes, over
 //!    io_uring or epoll. [`sock`] is the system calls under it.

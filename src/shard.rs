@@ -1,7 +1,7 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
 //! A connection goes through the files of this folder in this order: `accept`, `admit`, `pick`,
-//! `dial`, `relay`, `record`. Before it is admitted `handover` may leave it to another shard, if
+//! `dial`, `flow`, `record`; `tcp` is its story. Before it is admitted `handover` may leave it to another shard, if
 //! `place` says so. Nothing here blocks, locks, allocates per message or waits for
 //! the coordinator; what crosses threads goes through the bridge.
 
@@ -12,13 +12,13 @@ mod conn;
 mod cut;
 mod dial;
 mod drain;
+mod flow;
 mod handover;
 pub mod pick;
 mod place;
 mod record;
-mod relay;
-mod story;
 mod sweep;
+mod tcp;
 mod upstream;
 
 use std::{
@@ -32,7 +32,7 @@ use std::{
 
 use slab::Slab;
 
-use self::{conn::Conn, story::serve, upstream::Upstream};
+use self::{conn::Conn, tcp::serve, upstream::Upstream};
 use crate::{
     bridge::{Bridge, Histograms, ShardBoard, ShardState},
     hist::Latency,

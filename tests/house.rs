@@ -44,7 +44,7 @@ const PURE: [&str; 34] = [
     "src/shard/pick/suspects.rs",
     "src/shard/pick/two_choices.rs",
     "src/shard/place.rs",
-    "src/shard/relay/gate.rs",
+    "src/shard/flow/gate.rs",
     "src/top/draw.rs",
     "src/top/view.rs",
 ];

@@ -106,7 +106,7 @@ fn a_panic_ends_its_connection_and_nobody_elses() {
         }
         // Both are one place in the source.
         assert_eq!(log.matches(&format!("{logged}Copy")).count(), 1, "{log}");
-        assert!(log.contains("src/shard/relay/copy.rs"), "{log}");
+        assert!(log.contains("src/shard/flow/copy.rs"), "{log}");
         beside.iter_mut().for_each(|client| peer::echo(client, b"at last"));
     });
 }

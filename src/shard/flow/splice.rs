@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind::InvalidInput;
 
-use super::{Flow, Held, Step, copy};
+use super::{Ending, Flow, Held, Step, copy};
 use crate::{
     bridge::Path,
     planted::Place,
@@ -62,7 +62,7 @@ pub(super) fn drain(flow: &mut Flow, mut pipe: Pipe) -> Result<Pipe, Step> {
                 flow.held = Held::Pipe(pipe);
                 return Err(Step::SinkFull);
             }
-            Err(_) => return Err(Step::SinkReset),
+            Err(_) => return Err(Step::Over(Ending::SinkReset)),
         }
     }
     Ok(pipe)

@@ -1,6 +1,6 @@
 //! What a direction still does once we have ended its connection (`shard/cut.rs`).
 
-use super::{Flow, Step, copy};
+use super::{Ending, Flow, Step, copy};
 use crate::{bridge::Side, rt::Received};
 
 impl Flow {
@@ -17,7 +17,7 @@ impl Flow {
         }
         match told == Some(self.direction.source()) {
             true => self.drop_what_comes(),
-            false => Step::Ended,
+            false => Step::Over(Ending::Stopped),
         }
     }
 
@@ -32,7 +32,9 @@ impl Flow {
                     0 => return Step::SourceEmpty,
                     dropped => dropped,
                 },
-                Received::End | Received::Reset | Received::Lost => return Step::Ended,
+                Received::End | Received::Reset | Received::Lost => {
+                    return Step::Over(Ending::Stopped);
+                }
             };
             self.vain_waits.set(0);
             self.share.charge(dropped);

@@ -2,7 +2,7 @@
 //! nothing that others need while it is full.
 
 use super::{Flow, Held};
-use crate::{bridge::Direction, sock};
+use crate::{bridge::Direction, planted::Place, sock};
 
 /// A direction that has moved so much has a sink that reads, or one that has made its own kernel
 /// take as much: that of one that does not read takes a few megabytes at most as it comes.
@@ -37,6 +37,7 @@ impl Flow {
     pub(super) fn block(&self) {
         self.conn.set_blocked(self.direction, true);
         self.ends.source.stop_recv();
+        self.plant(Place::SinkFull);
         if self.bound.get() == Bound::Free && self.shard.bridge.is_scarce() {
             self.bind(Bound::Tight);
         }

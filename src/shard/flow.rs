@@ -1,8 +1,8 @@
-//! Both directions of one connection, half-close and reset.
+//! Bytes from one wire to another, until they end; how they ended is told, and judged elsewhere.
 //!
-//! The directions are two tasks with the same code, so that each waits for exactly one thing. A
-//! direction reads its source and writes its sink; it chooses between copying and splicing as it
-//! goes, and while it waits for its source it holds neither buffer nor pipe.
+//! A flow reads its source and writes its sink, and waits for exactly one thing at a time. It chooses
+//! between copying and splicing as it goes, and while it waits for its source it holds neither
+//! buffer nor pipe.
 
 mod copy;
 mod gate;
@@ -11,20 +11,19 @@ mod last;
 mod share;
 mod splice;
 
-use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
+use std::{cell::Cell, future::Future, ops::ControlFlow, pin::Pin, rc::Rc, time::Duration};
 
 use self::{gate::Gate, held::Bound, share::Share};
 use super::{
     Shard,
     conn::{Conn, Phase},
-    cut, record,
+    record,
     upstream::Lease,
 };
 use crate::{
-    bridge::{Direction, EndReason, Path, Side},
-    limits::FLUSH_MAX,
+    bridge::{Direction, Path},
     planted::{self, Place},
-    rt::{self, Chunk, Pipe, Task},
+    rt::{self, Chunk, Pipe, Sent},
     wire::Wire,
 };
 
@@ -34,57 +33,45 @@ const VAIN_WAITS_MAX: u8 = 4;
 /// See [`VAIN_WAITS_MAX`].
 const VAIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// Relays until both directions are over and `conn` knows why. The direction from the server is a
-/// task of its own, which `down` tells.
-pub async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease, down: &mut Option<Task>) {
-    let Some((up, other)) = begin(shard, conn, lease) else { return };
-    *down = Some(other);
-    up.await;
-    other.await;
-    if matches!(conn.phase(), Phase::Cutting(_)) {
-        return Box::pin(cut::finish(shard, conn)).await;
-    }
-    // A reset that was noticed by writing, with nobody left to read: pass it on from here.
-    if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
-        Box::pin(pass_reset_to(conn, side.other())).await;
-    }
-}
-
-/// The two directions; that of the server runs already.
-fn begin(
-    shard: &Rc<Shard>,
-    conn: &Rc<Conn>,
-    lease: &Lease,
-) -> Option<(impl Future<Output = ()> + use<>, Task)> {
-    let server = conn.wire(Side::Server)?;
-    conn.enter(Phase::Relaying);
-    conn.moved_ms.set(shard.clock_ms());
-    let flow = |direction: Direction| {
-        let (source, sink) = match direction {
-            Direction::Up => (conn.client.clone(), server.clone()),
-            Direction::Down => (server.clone(), conn.client.clone()),
-        };
-        Flow::new(shard, conn, lease, direction, Ends { source, sink })
-    };
-    let down = rt::spawn_apart(flow(Direction::Down).run());
-    Some((flow(Direction::Up).run(), down))
-}
-
 /// The two wires of one direction.
-struct Ends {
-    source: Wire,
-    sink: Wire,
+pub struct Ends {
+    /// Where bytes come from.
+    pub source: Wire,
+    /// Where they go.
+    pub sink: Wire,
 }
+
+/// How a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The source's end was read, and everything before it has been passed on.
+    Fin,
+    /// The source was reset.
+    SourceReset,
+    /// The sink was reset, or nobody reads it any more.
+    SinkReset,
+    /// Nobody knows what became of some bytes.
+    Lost,
+    /// We have ended the connection.
+    Stopped,
+}
+
+/// What is left to be done at the end of a flow, after which it is over or goes on, because the end
+/// was none. Boxed: in the task it would be a tenth of what an idle connection costs.
+pub type Work = Pin<Box<dyn Future<Output = ControlFlow<()>>>>;
 
 /// One direction of one connection.
-struct Flow {
+pub struct Flow {
     shard: Rc<Shard>,
-    conn: Rc<Conn>,
+    /// Whose bytes they are.
+    pub conn: Rc<Conn>,
     /// Indices of half a word, as in a lease.
     pool: u32,
     slot: u32,
-    direction: Direction,
-    ends: Ends,
+    /// Which way they go.
+    pub direction: Direction,
+    /// Between whom.
+    pub ends: Ends,
     gate: Gate,
     share: Share,
     /// What a full sink left over, exactly while the direction waits for it.
@@ -108,14 +95,7 @@ enum Step {
     SinkFull,
     /// The kernel has what was read, and will say what the sink took.
     Sending,
-    /// The source's FIN was read and everything before it has been passed on.
-    SourceEnded,
-    SourceReset,
-    SinkReset,
-    /// Nobody knows what became of some bytes.
-    Lost,
-    /// We ended the connection meanwhile.
-    Ended,
+    Over(Ending),
 }
 
 impl Step {
@@ -136,7 +116,8 @@ enum Held {
 }
 
 impl Flow {
-    fn new(
+    /// A flow of a connection, that has not begun.
+    pub fn new(
         shard: &Rc<Shard>,
         conn: &Rc<Conn>,
         lease: &Lease,
@@ -159,8 +140,9 @@ impl Flow {
         }
     }
 
-    /// Runs to the end of the direction. Not an `async fn`, which would keep its argument twice.
-    fn run(self) -> impl Future<Output = ()> {
+    /// Runs until the bytes end, asks `judge` what follows, and does that. Not an `async fn`, which
+    /// would keep its argument twice.
+    pub fn run(self, judge: impl Fn(&Flow, Ending) -> Option<Work>) -> impl Future<Output = ()> {
         let mut flow = self;
         async move {
             let mut step = match flow.direction {
@@ -186,17 +168,11 @@ impl Flow {
                     }
                     Step::Sending => {
                         let sent = flow.ends.sink.sent().await;
-                        // Counted even if we have ended the connection meanwhile.
-                        step = match copy::settle(&mut flow, sent) {
-                            Ok(()) if flow.drained && !flow.decided() => Step::SourceEmpty,
-                            Ok(()) => flow.next_step(),
-                            Err(next) => next,
-                        };
+                        step = flow.sent(sent);
                         continue;
                     }
                     Step::SinkFull => {
                         flow.block();
-                        flow.plant(Place::SinkFull);
                         if matches!(&flow.held, Held::Chunk(chunk) if chunk.is_of_ring()) {
                             Box::pin(flow.park()).await;
                         }
@@ -209,51 +185,40 @@ impl Flow {
                         }
                         flow.conn.set_blocked(flow.direction, false);
                     }
-                    Step::SourceEnded if flow.ends.source.is_sending() => {
-                        Box::pin(flow.put_end_off()).await;
+                    Step::Over(ending) => {
+                        let Some(work) = judge(&flow, ending) else { return };
+                        if work.await.is_break() {
+                            return;
+                        }
                     }
-                    Step::SourceEnded if !flow.source_was_reset() => return flow.pass_fin_on(),
-                    Step::SourceEnded | Step::SourceReset => {
-                        return Box::pin(flow.pass_reset_on()).await;
-                    }
-                    Step::SinkReset => return flow.conn.reset_by(flow.direction.source().other()),
-                    Step::Lost => {
-                        flow.conn.decide(EndReason::InternalError);
-                        return flow.conn.abort();
-                    }
-                    Step::Ended => return,
                 }
                 step = flow.next_step();
             }
         }
     }
 
+    /// A send is over. It counts even if we have ended the connection meanwhile.
+    fn sent(&mut self, sent: Sent) -> Step {
+        match copy::settle(self, sent) {
+            Ok(()) if self.drained && !self.decided() => Step::SourceEmpty,
+            Ok(()) => self.next_step(),
+            Err(next) => next,
+        }
+    }
+
     /// After a wait: counts it as vain until a byte moves. A kernel that says ready again and again
     /// and then gives nothing (short of memory, say) costs a look each millisecond, not a core.
-    fn waited(&self) -> Option<impl Future<Output = ()> + use<>> {
+    pub fn waited(&self) -> Option<impl Future<Output = ()> + use<>> {
         let waits = self.vain_waits.get().saturating_add(1);
         self.vain_waits.set(waits);
         (waits > VAIN_WAITS_MAX).then(|| rt::sleep(VAIN_PAUSE))
-    }
-
-    /// The source has ended, and nobody can tell how yet. Boxed by its caller: in the task it would
-    /// be a tenth of what an idle connection costs.
-    fn put_end_off(&self) -> impl Future<Output = ()> + use<> {
-        self.conn.saw_fin(self.direction.source());
-        let pause = self.waited();
-        async move {
-            match pause {
-                Some(pause) => pause.await,
-                None => rt::turn().await,
-            }
-        }
     }
 
     fn next_step(&mut self) -> Step {
         match self.conn.phase() {
             _ if !self.decided() => self.step(),
             Phase::Cutting(told) => self.finish_cut(told),
-            _ => Step::Ended,
+            _ => Step::Over(Ending::Stopped),
         }
     }
 
@@ -290,45 +255,9 @@ impl Flow {
         self.conn.ended().is_some_and(|end| end.reset_side().is_none())
     }
 
-    /// Who reset the connection, if that ended it.
-    fn reset_side(&self) -> Option<Side> {
-        self.conn.ended().and_then(|end| end.reset_side())
-    }
-
-    /// Kernel: a reset that the other direction met by writing clears the socket's error, and
-    /// reading it then looks like a FIN. On the ring that direction may not have run since, and
-    /// while its send is not over ([`Wire::is_sending`]) nobody can tell.
-    fn source_was_reset(&self) -> bool {
-        self.reset_side() == Some(self.direction.source()) || self.ends.source.heard_reset()
-    }
-
-    fn pass_fin_on(&self) {
-        self.conn.fin_by(self.direction.source());
-        self.plant(Place::HalfClosed);
-        // The other direction's silence counts from here.
-        self.conn.moved_ms.set(self.shard.clock_ms());
-        // Where the other direction has ended too, both sockets are closed at once, which says it.
-        if matches!(self.conn.phase(), Phase::HalfClosed(_)) {
-            self.ends.sink.finish();
-        }
-    }
-
-    /// Everything the source sent before its reset is in the sink's send queue; once that is
-    /// acknowledged the reset follows, which also wakes the opposite direction.
-    async fn pass_reset_on(&self) {
-        let source = self.direction.source();
-        self.conn.reset_by(source);
-        self.conn.enter(Phase::Closing);
-        self.plant(Place::ResetPassedOn);
-        match self.reset_side() == Some(source) {
-            true => pass_reset_to(&self.conn, source.other()).await,
-            false => self.conn.abort(),
-        }
-    }
-
     /// A test may want a panic here.
     #[track_caller]
-    fn plant(&self, place: Place) {
+    pub fn plant(&self, place: Place) {
         planted::panic_at(place, self.conn.arrival.client);
     }
 
@@ -358,9 +287,14 @@ impl Flow {
         board.listeners[self.conn.arrival.listener].bytes(self.direction, path).add(n as u64);
         board.backends[self.slot as usize].bytes(self.direction).add(n as u64);
         self.conn.took(self.direction, path, n as u64);
-        self.conn.moved_ms.set(self.shard.clock_ms());
+        self.note_moved();
         self.vain_waits.set(0);
         self.took();
+    }
+
+    /// The connection has moved now.
+    pub fn note_moved(&self) {
+        self.conn.moved_ms.set(self.shard.clock_ms());
     }
 }
 
@@ -371,25 +305,6 @@ impl Drop for Flow {
             self.conn.fail();
         }
     }
-}
-
-/// What the other side sent before its reset comes first.
-async fn pass_reset_to(conn: &Conn, side: Side) {
-    if let Some(wire) = conn.wire(side) {
-        flush(conn, &wire).await;
-    }
-    conn.abort();
-}
-
-/// Waits until `wire`'s peer has acknowledged everything, is gone, or [`FLUSH_MAX`] is over.
-async fn flush(conn: &Conn, wire: &Wire) {
-    let deadline = rt::now() + FLUSH_MAX;
-    let mut pause = Duration::from_millis(1);
-    while wire.unsent() > 0 && !wire.is_over() && rt::now() < deadline {
-        rt::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-    debug_assert!(conn.ended().is_some(), "only a connection with a reset is flushed");
 }
 
 #[cfg(test)]
@@ -404,6 +319,7 @@ mod tests {
         fn size_of_result<A, R>(_: impl Fn(A) -> R) -> usize {
             size_of::<R>()
         }
-        assert!(size_of_result(Flow::run) <= 128, "{}", size_of_result(Flow::run));
+        let run = |flow: Flow| flow.run(|_, _| None);
+        assert!(size_of_result(run) <= 128, "{}", size_of_result(run));
     }
 }

@@ -1,6 +1,6 @@
 //! One turn of a direction that copies, through a leased buffer.
 
-use super::{Flow, Held, Step};
+use super::{Ending, Flow, Held, Step};
 use crate::{
     bridge::{Direction, Path},
     planted::{self, Bug, Place},
@@ -14,9 +14,9 @@ pub(super) fn step(flow: &mut Flow) -> Step {
             Received::Bytes { chunk, drained } => (chunk, drained),
             Received::Nothing => return Step::SourceEmpty,
             Received::NoBuffer => return pass_on(flow),
-            Received::End => return Step::SourceEnded,
-            Received::Reset => return Step::SourceReset,
-            Received::Lost => return Step::Lost,
+            Received::End => return Step::Over(Ending::Fin),
+            Received::Reset => return Step::Over(Ending::SourceReset),
+            Received::Lost => return Step::Over(Ending::Lost),
         };
         let n = chunk.len();
         flow.drained = drained;
@@ -64,9 +64,9 @@ pub(super) fn settle(flow: &mut Flow, mut sent: Sent) -> Result<(), Step> {
                 flow.held = Held::Chunk(chunk);
                 return Err(Step::SinkFull);
             }
-            Sent::Reset => return Err(Step::SinkReset),
+            Sent::Reset => return Err(Step::Over(Ending::SinkReset)),
             Sent::Later => return Err(Step::Sending),
-            Sent::Lost => return Err(Step::Lost),
+            Sent::Lost => return Err(Step::Over(Ending::Lost)),
         }
     }
 }
@@ -86,9 +86,9 @@ fn pass_on(flow: &mut Flow) -> Step {
             flow.saw();
             Step::SinkFull
         }
-        Passed::End => Step::SourceEnded,
+        Passed::End => Step::Over(Ending::Fin),
         Passed::SourceEmpty => Step::SourceEmpty,
-        Passed::SourceReset => Step::SourceReset,
-        Passed::SinkReset => Step::SinkReset,
+        Passed::SourceReset => Step::Over(Ending::SourceReset),
+        Passed::SinkReset => Step::Over(Ending::SinkReset),
     }
 }
