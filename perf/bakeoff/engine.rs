@@ -4,6 +4,7 @@ use std::{
     io::{self, Write as _},
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
+    path::Path,
     process::Command,
 };
 
@@ -30,6 +31,8 @@ enum Engine {
     Floor(&'static str),
     Runtime(Serve),
     Ring(Knobs),
+    /// The product itself, with one shard and this driver.
+    Product(&'static str),
 }
 
 const RING: Knobs =
@@ -44,6 +47,8 @@ const ENGINES: &[(&str, Engine, bool, bool)] = &[
     ("monoio-operations", Engine::Runtime(on_monoio::serve_operations), true, true),
     ("monoio-readiness", Engine::Runtime(on_monoio::serve_readiness), true, true),
     ("monoio-splice", Engine::Runtime(on_monoio::serve_splice), false, true),
+    ("ringway-io_uring", Engine::Product("io_uring"), true, true),
+    ("ringway-epoll", Engine::Product("epoll"), true, true),
     ("ring", Engine::Ring(RING), true, true),
     ("ring-completions", Engine::Ring(Knobs { send: Send::Completed, ..RING }), true, true),
     ("ring-direct", Engine::Ring(Knobs { send: Send::Direct, ..RING }), true, true),
@@ -94,7 +99,7 @@ pub fn start(name: &str, backend: SocketAddr) -> Result<(Guarded, SocketAddr), S
             command.args(["--listen", "127.0.0.1:0", "--mode", mode]);
             command
         }
-        Engine::Runtime(_) | Engine::Ring(_) => {
+        Engine::Runtime(_) | Engine::Ring(_) | Engine::Product(_) => {
             let program = std::env::current_exe().map_err(|error| error.to_string())?;
             let mut command = Command::new(program);
             command.args(["relay", "--engine", name]);
@@ -109,12 +114,31 @@ pub fn start(name: &str, backend: SocketAddr) -> Result<(Guarded, SocketAddr), S
 /// Serves as one contender.
 pub fn run(args: &Args) -> Result<(), String> {
     let engine = find(&args.engine)?;
+    if let Engine::Product(driver) = engine {
+        return product(driver, args.backend);
+    }
     let served = listen().and_then(|listener| match engine {
-        Engine::Floor(_) => Err(io::Error::other("it is a program of its own")),
+        Engine::Floor(_) | Engine::Product(_) => Err(io::Error::other("it is no relay of ours")),
         Engine::Runtime(serve) => serve(listener, args.backend),
         Engine::Ring(knobs) => ring::serve(listener, args.backend, knobs),
     });
     served.map_err(|error| format!("{} cannot relay: {error}", args.engine))
+}
+
+/// Serves as the product does, with everything that it counts and watches.
+fn product(driver: &str, backend: SocketAddr) -> Result<(), String> {
+    let text = format!(
+        "[runtime]\ndriver = \"{driver}\"\nshards = 1\npin_cpus = false\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nreport = \"0s\"\n\
+         [[listener]]\nname = \"relay\"\nlisten = [\"127.0.0.1:0\"]\npool = \"only\"\n\
+         [[pool]]\nname = \"only\"\n[pool.health_check]\nkind = \"none\"\n\
+         [[pool.backend]]\naddress = \"{backend}\"\n"
+    );
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("{driver}-{}.toml", backend.port()));
+    std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    ringway::run::run(&file);
+    Err(format!("ringway-{driver} could not serve"))
 }
 
 fn listen() -> io::Result<TcpListener> {
