@@ -59,6 +59,7 @@
 pub mod access_log;
 pub mod args;
 pub mod backend;
+pub mod bell;
 pub mod bench;
 pub mod bridge;
 pub mod child;
@@ -72,6 +73,7 @@ pub mod hist;
 pub mod limits;
 pub mod log;
 pub mod maglev;
+pub mod meters;
 mod planted;
 pub mod proxy_header;
 pub mod rt;

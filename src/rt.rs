@@ -29,16 +29,14 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
-    os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use rustix::event::EventfdFlags;
-
 pub use crate::sock::{dial_is_short, is_for_later};
+use crate::{bell::Bell, meters::Meters};
 
 pub use self::{
     driver::{Choice, Driver, choose},
@@ -47,8 +45,7 @@ pub use self::{
         CHUNK_BYTES, CHUNKS_MAX, Chunk, PARKED_BYTES_MAX, Passed, Received, Sent, drop_received,
         pass_on,
     },
-    meter::Meters,
-    panics::{PanicReport, Panics, Whole, end_process_on_panic},
+    panics::{Whole, end_process_on_panic},
     pipe::{Pipe, PipeBounds, grown_pipe, take_pipe},
     socket::Socket,
 };
@@ -96,26 +93,6 @@ pub struct Setup {
     pub pipes: PipeBounds,
     /// Buffers this shard may lend, apart from those of the ring.
     pub chunks_max: u32,
-}
-
-/// Wakes a shard from another thread.
-#[derive(Debug)]
-pub struct Bell(OwnedFd);
-
-impl Bell {
-    /// A bell for a shard that may not run yet; what is rung before is answered then.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn new() -> io::Result<Bell> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Bell(rustix::event::eventfd(0, flags)?))
-    }
-
-    /// Rings; never blocks (an eventfd that is full has rung already).
-    pub fn ring(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
 }
 
 /// Runs a shard's tasks on this thread until `main` is done.
@@ -216,7 +193,7 @@ pub async fn turn() {
 /// The bell could not be registered.
 pub fn answer_bell(mut on_ring: impl FnMut() + 'static) -> io::Result<()> {
     let bell = with_local(|local| local.bell);
-    let doorbell = Socket::adopt(bell.0.try_clone()?)?;
+    let doorbell = Socket::adopt(bell.watched()?)?;
     spawn(async move {
         loop {
             doorbell.readable().await;

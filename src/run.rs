@@ -16,13 +16,14 @@ use std::{
 use crate::{
     access_log::AccessLog,
     args::cause,
+    bell::Bell,
     bridge::{Bridge, Gates, Plan, Seat, Sources},
     config::{self, Auto, Config, Driver as DriverWish, References, Target},
     coordinator::{self, Events, Pools},
     counter::Gate,
     limits::{Host, Limits},
     log,
-    rt::{Bell, Driver, PipeBounds},
+    rt::{Driver, PipeBounds},
     shard, sock,
 };
 

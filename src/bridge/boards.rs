@@ -15,7 +15,7 @@ use super::{
     Histograms, Inbox, Plan, RecordQueue,
     words::{Direction, EndReason, Failure, Path, Refusal},
 };
-use crate::{counter::Counter, limits::EARLY_ENDS_MAX, rt};
+use crate::{bell::Bell, counter::Counter, limits::EARLY_ENDS_MAX, meters::Meters};
 
 /// One shard's counters of one listener.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ pub struct Seat {
     /// The CPU to pin it to; `None`: it is not pinned.
     pub cpu: Option<usize>,
     /// Made before any shard accepts: they ring each other's.
-    pub bell: rt::Bell,
+    pub bell: Bell,
 }
 
 /// One shard's side of the bridge.
@@ -218,7 +218,7 @@ pub struct ShardBoard {
     /// The CPU it is pinned to, if it is.
     pub cpu: Option<usize>,
     /// Wakes it, from any thread.
-    pub bell: rt::Bell,
+    pub bell: Bell,
     /// Its kernel thread, for reading its CPU time; 0 before there is one.
     pub tid: AtomicU32,
     state: AtomicU8,
@@ -231,7 +231,7 @@ pub struct ShardBoard {
     /// How good its picks were.
     pub pick_error: PickError,
     /// What its runtime counts: turns, pipes, buffers.
-    pub meters: &'static rt::Meters,
+    pub meters: &'static Meters,
     /// Pauses of accepting because no descriptor was left.
     pub accept_pauses: Counter,
     /// Connections that it accepted and left to another shard.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{bridge::Bridge, rt::PanicReport};
+use crate::{bridge::Bridge, meters::PanicReport};
 
 /// How often is looked.
 const PERIOD: Duration = Duration::from_millis(250);

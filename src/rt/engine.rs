@@ -3,11 +3,12 @@
 use std::{io, os::fd::OwnedFd, time::Instant};
 
 use super::{
-    Driver, Meters,
+    Driver,
     handle::Handle,
     ready::Ready,
     ring::{BUFFERS, Ring},
 };
+use crate::meters::Meters;
 
 /// What carries one shard; lives on its thread.
 pub struct Engine(pub(super) Way);

@@ -4,8 +4,8 @@ use std::{cell::RefCell, io, os::fd::AsFd};
 
 use rustix::io::Errno;
 
-use super::{Local, Meters, Socket, with_local};
-use crate::sock;
+use super::{Local, Socket, with_local};
+use crate::{meters::Meters, sock};
 
 /// Size of one buffer: what the kernel hands over in one call on a busy connection.
 pub const CHUNK_BYTES: usize = 64 * 1024;

@@ -14,12 +14,7 @@ use std::{
     sync::Once,
 };
 
-use crossbeam::queue::ArrayQueue;
-
-use crate::counter::Counter;
-
-/// Reports of one shard that wait for the coordinator; those beyond are counted only.
-const REPORTS_MAX: usize = 16;
+use crate::meters::{PanicReport, Panics};
 
 thread_local! {
     /// The reports of this thread's shard, exactly while a task is polled that may be unwound.
@@ -28,32 +23,6 @@ thread_local! {
     static CHANGING: Cell<u32> = const { Cell::new(0) };
     /// True exactly while a task is unwound.
     static UNWINDING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// What is known of a panic that ended a connection.
-#[derive(Debug)]
-pub struct PanicReport {
-    /// File, line and column.
-    pub place: String,
-    /// What it said.
-    pub words: String,
-    /// Frames without names; to show it finds them, which is slow and for another thread.
-    pub frames: Backtrace,
-}
-
-/// The panics of one shard that ended a connection.
-#[derive(Debug)]
-pub struct Panics {
-    /// Not looked at yet.
-    pub reports: ArrayQueue<PanicReport>,
-    /// Those that found no room there.
-    pub unreported: Counter,
-}
-
-impl Default for Panics {
-    fn default() -> Self {
-        Panics { reports: ArrayQueue::new(REPORTS_MAX), unreported: Counter::default() }
-    }
 }
 
 /// Changes what others share; a panic meanwhile ends the process. Not to be called across a wait.

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Meters, Socket, with_local};
+use super::{Socket, with_local};
 use crate::{
+    meters::Meters,
     planted::{self, Bug},
     sock,
 };

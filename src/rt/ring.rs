@@ -32,8 +32,9 @@ use self::{
 // The real one, or a simulated one.
 #[cfg(test)]
 use super::sim::Kernel;
-use super::{Chunk, Local, Meters, handle::Handle};
+use super::{Chunk, Local, handle::Handle};
 use crate::{
+    meters::Meters,
     planted::{self, Bug},
     sock,
 };

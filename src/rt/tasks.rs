@@ -14,7 +14,8 @@ use std::{
 
 use slab::Slab;
 
-use super::panics::{self, Panics};
+use super::panics;
+use crate::meters::Panics;
 
 /// Tasks that run before the kernel and the timers are looked at again.
 const RUNS_PER_TURN: usize = 256;

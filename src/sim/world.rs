@@ -12,13 +12,14 @@ use super::{
     with,
 };
 use crate::{
+    bell::Bell,
     bridge::{
         Access, Balance, Bridge, EarlyEnds, Gates, Listener, Member, Phase, Plan, Pool, Roster,
         Seat, SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
     },
     counter::Gate,
     planted::Bug,
-    rt::{self, Bell, Driver, Engine, PipeBounds},
+    rt::{self, Driver, Engine, PipeBounds},
     shard,
 };
 

@@ -14,7 +14,7 @@ use std::{
 
 use io_uring::types::BufRingEntry;
 
-use crate::rt::Meters;
+use crate::meters::Meters;
 
 /// Size of a buffer: two of the reads that make a direction bulk.
 pub(in crate::rt) const BUFFER_BYTES: usize = 32 * 1024;
