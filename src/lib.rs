@@ -26,8 +26,8 @@
 //! 3. [`bridge`] is the only door between the two planes, and between shards: what goes down, what
 //!    comes up, fresh connections that one shard leaves to another, and the
 //!    closed sets of words (why a connection ended, why a dial failed).
-//! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, admit, pick, dial, flow,
-//!    record; beside them the connection itself, the sweep over deadlines, and the drain.
+//! 4. [`shard`] is the data plane. Its folder lists a connection's way: accept, admit, pick, dial,
+//!    flow, record; beside them the connection itself, the sweep over deadlines, and the drain.
 //! 5. [`rt`] is the runtime seam: tasks, turns, waits, sockets, lent buffers and pipes, over
 //!    io_uring or epoll. [`sock`] is the system calls under it.
 //! 6. [`coordinator`] is the control plane: pools and their rosters, checks, names, changes by an

@@ -1,9 +1,9 @@
 //! THE DATA PLANE: one shard per core, with its own listeners, connections and counters.
 //!
 //! A connection goes through the files of this folder in this order: `accept`, `admit`, `pick`,
-//! `dial`, `flow`, `record`; `tcp` is its story. Before it is admitted `handover` may leave it to another shard, if
-//! `place` says so. Nothing here blocks, locks, allocates per message or waits for
-//! the coordinator; what crosses threads goes through the bridge.
+//! `dial`, `flow`, `record`; `tcp` is its story. Before it is admitted `handover` may leave it to
+//! another shard, if `place` says so. Nothing here blocks, locks, allocates per message or waits
+//! for the coordinator; what crosses threads goes through the bridge.
 
 mod accept;
 mod admit;

@@ -2,6 +2,9 @@
 //!
 //! Reads the sources as text, without comments, strings and tests.
 
+#[path = "house/circles.rs"]
+mod circles;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -245,6 +248,18 @@ fn no_runtime_of_others_is_in_the_data_plane() {
     for source in rooms(&["rt", "shard", "sock"]) {
         let places = found(&source, |word| ["monoio", "tokio", "tokio_uring"].contains(&word));
         assert_none("the data plane runs on `rt` alone", places);
+    }
+}
+
+/// Where a shard's descriptors are sockets and not yet, or no longer, wires.
+const NAME_SOCKETS: [&str; 4] =
+    ["src/shard.rs", "src/shard/accept.rs", "src/shard/admit.rs", "src/shard/drain.rs"];
+
+#[test]
+fn the_story_of_a_connection_speaks_of_wires() {
+    for source in rooms(&["shard"]).iter().filter(|s| !NAME_SOCKETS.contains(&&*s.path)) {
+        let places = found(source, |word| ["Socket", "sock"].contains(&word));
+        assert_none("only accepting and draining name sockets", places);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Bytes from one wire to another, until they end; how they ended is told, and judged elsewhere.
 //!
-//! A flow reads its source and writes its sink, and waits for exactly one thing at a time. It chooses
-//! between copying and splicing as it goes, and while it waits for its source it holds neither
-//! buffer nor pipe.
+//! A flow reads its source and writes its sink, and waits for exactly one thing at a time. It
+//! chooses between copying and splicing as it goes, and while it waits for its source it holds
+//! neither buffer nor pipe.
 
 mod copy;
 mod gate;
@@ -78,6 +78,8 @@ pub struct Flow {
     held: Held,
     /// True exactly when the last receive left nothing in the source, as far as it could tell.
     drained: bool,
+    /// True exactly once bytes of the source are dropped, since we have ended the connection.
+    dropping: bool,
     /// Waits since a byte last moved.
     vain_waits: Cell<u8>,
     /// How much the kernel may hold of it.
@@ -135,6 +137,7 @@ impl Flow {
             share: Share::default(),
             held: Held::Nothing,
             drained: false,
+            dropping: false,
             vain_waits: Cell::new(0),
             bound: Cell::new(Bound::of(direction)),
         }

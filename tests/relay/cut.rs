@@ -1,6 +1,10 @@
 //! Connections that we end ourselves: what is queued comes first.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -128,5 +132,50 @@ fn at_the_end_of_a_drain_what_is_held_comes_before_the_reset() {
             assert!(seen.bytes > before, "{splice}: {} of {before} and what was held", seen.bytes);
             assert_eq!(proxy.wait_exit().code(), Some(0));
         }
+    });
+}
+
+/// 1. A client has ended and reads late; its server, which knows, goes on talking, a little at a
+///    time. 2. The process drains, its time is over, and the client reads. 3. It gets the beginning
+///    of what was said, without a hole: what is not delivered any more is followed by nothing.
+#[test]
+fn nothing_is_delivered_behind_what_a_cut_has_dropped() {
+    each_driver(|driver| {
+        let hand = Hand::new();
+        let config = Config::new(driver).runtime("drain_timeout = \"100ms\"");
+        let proxy = config.listener("splice = \"off\"").backend(hand.address()).start();
+        let mut client = peer::connect_narrow(proxy.edge[0], 64 * 1024);
+        let mut server = hand.take();
+        peer::finish(&client);
+        assert_eq!(peer::end_of(&mut server), End::Fin);
+        let mut said: u64 = 0;
+        let mut say = |numbers: u64| {
+            let words: Vec<u8> = (said..said + numbers).flat_map(u64::to_be_bytes).collect();
+            said += numbers;
+            server.write_all(&words).is_ok()
+        };
+        assert!(say(128 * 1024));
+        let stalled = proxy.wait_stats("bytes in hand", |s| s.held() > 0);
+        let before = stalled.listener("bytes_down_total") as usize;
+        proxy.signal(Signal::TERM);
+        wait_until("the cut", || proxy.stderr().contains("cutting what is left"));
+        let heard = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let (mut all, mut piece) = (Vec::new(), vec![0; 16 * 1024]);
+                while let Ok(n @ 1..) = client.read(&mut piece) {
+                    all.extend_from_slice(&piece[..n]);
+                    pause(Duration::from_millis(5));
+                }
+                all
+            });
+            while !reading.is_finished() && say(500) {
+                pause(Duration::from_millis(1));
+            }
+            reading.join().unwrap()
+        });
+        for (number, word) in heard.chunks_exact(8).enumerate() {
+            assert_eq!(word, (number as u64).to_be_bytes(), "a hole before word {number}");
+        }
+        assert!(heard.len() > before, "{} of {before} and what was held", heard.len());
     });
 }

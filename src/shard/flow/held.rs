@@ -2,7 +2,7 @@
 //! nothing that others need while it is full.
 
 use super::{Flow, Held};
-use crate::{bridge::Direction, planted::Place, sock};
+use crate::{bridge::Direction, planted::Place};
 
 /// A direction that has moved so much has a sink that reads, or one that has made its own kernel
 /// take as much: that of one that does not read takes a few megabytes at most as it comes.
@@ -53,8 +53,7 @@ impl Flow {
     /// The sink took bytes.
     pub(super) fn took(&self) {
         let bytes = self.conn.bytes(self.direction);
-        if self.bound.get() == Bound::Free || bytes < BOUND_AFTER || self.sockets().unsent_max == 0
-        {
+        if self.bound.get() == Bound::Free || bytes < BOUND_AFTER || self.unsent_max() == 0 {
             return;
         }
         match self.bound.get() {
@@ -74,14 +73,15 @@ impl Flow {
     fn bind(&self, bound: Bound) {
         self.bound.set(bound);
         let free = bound == Bound::Free;
-        let unsent_max = if free { 0 } else { self.sockets().unsent_max };
+        let unsent_max = if free { 0 } else { self.unsent_max() };
         self.ends.sink.set_unsent_max(unsent_max);
         if free && self.direction == Direction::Down {
             self.conn.free_window();
         }
     }
 
-    fn sockets(&self) -> &sock::Options {
-        &self.shard.bridge.plan.listeners[self.conn.arrival.listener].sockets
+    /// What the listener allows to wait unsent, unless the sink has shown that it reads.
+    fn unsent_max(&self) -> u32 {
+        self.shard.bridge.plan.listeners[self.conn.arrival.listener].sockets.unsent_max
     }
 }

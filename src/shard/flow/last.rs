@@ -10,7 +10,9 @@ impl Flow {
         if let Err(step) = self.deliver_held() {
             return step;
         }
-        while let Some(chunk) = self.ends.source.take_received() {
+        // Behind the first byte that was dropped there is nothing to be delivered.
+        while !self.dropping {
+            let Some(chunk) = self.ends.source.take_received() else { break };
             if let Err(step) = copy::deliver(self, chunk) {
                 return step;
             }
@@ -24,6 +26,7 @@ impl Flow {
     /// The source has our FIN and is closed in order once it has everything. Bytes of it that
     /// nobody has read would make that a reset (net/ipv4/tcp.c, `tcp_close`).
     fn drop_what_comes(&mut self) -> Step {
+        self.dropping = true;
         while self.share.is_left() {
             let dropped = match self.ends.source.recv() {
                 Received::Bytes { chunk, .. } => chunk.len(),
