@@ -3,28 +3,16 @@
 //!
 //! It owns no connection and touches no byte of traffic. If it stalls, traffic goes on; it runs on
 //! the main thread, so when it returns the process ends.
+//!
+//! Its rooms: `know` is what it knows of backends, `tell` what it shows, `admin` the endpoint.
+//! Imports run in this one direction, `know` <- `tell` <- `admin`. `shown` is a leaf that all of
+//! them use; `signals` is for this file.
 
-mod access;
 mod admin;
-mod check;
-mod events;
-mod gather;
-mod histograms;
-mod lookups;
-mod metrics;
-pub mod names;
-mod operator;
-mod page;
-mod panics;
-mod pools;
-mod pressure;
-mod probe;
-mod ready;
-mod report;
-mod seconds;
+mod know;
 mod shown;
 mod signals;
-mod stats;
+mod tell;
 
 use std::{
     io,
@@ -36,9 +24,15 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 
 pub use self::admin::bind as bind_admin;
-pub use self::events::Events;
-use self::events::{Event, Serving};
-pub use self::pools::Pools;
+pub use self::know::{events::Events, names, pools::Pools};
+use self::{
+    know::{
+        check,
+        events::{Event, Serving},
+        lookups, pools,
+    },
+    tell::{gather, panics, pressure, report, seconds, stats},
+};
 use crate::{
     access_log::AccessLog,
     args::cause,

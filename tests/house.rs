@@ -15,17 +15,17 @@ const LINE_WIDTH_MAX: usize = 100;
 const PURE: [&str; 34] = [
     "src/access_log/line.rs",
     "src/config/access.rs",
-    "src/coordinator/access.rs",
+    "src/coordinator/admin/access.rs",
     "src/coordinator/admin/admission.rs",
     "src/coordinator/admin/framing.rs",
     "src/coordinator/admin/gzip.rs",
-    "src/coordinator/check/turns.rs",
-    "src/coordinator/metrics/accept.rs",
-    "src/coordinator/metrics/native.rs",
-    "src/coordinator/names/answer.rs",
-    "src/coordinator/names/watched.rs",
-    "src/coordinator/seconds/ring.rs",
+    "src/coordinator/know/check/turns.rs",
+    "src/coordinator/know/names/answer.rs",
+    "src/coordinator/know/names/watched.rs",
     "src/coordinator/shown.rs",
+    "src/coordinator/tell/metrics/accept.rs",
+    "src/coordinator/tell/metrics/native.rs",
+    "src/coordinator/tell/seconds/ring.rs",
     "src/health.rs",
     "src/health/outlier.rs",
     "src/health/standing.rs",
@@ -333,7 +333,7 @@ fn functions_files_and_lines_stay_short() {
 #[test]
 fn the_files_of_the_page_stay_short() {
     let mut broken = Vec::new();
-    let files: Vec<_> = fs::read_dir(root().join("src/coordinator/page")).unwrap().collect();
+    let files: Vec<_> = fs::read_dir(root().join("src/coordinator/tell/page")).unwrap().collect();
     assert!(files.len() > 5, "the scan is blind: {} files", files.len());
     for path in files.into_iter().map(|file| file.unwrap().path()) {
         let text = fs::read_to_string(&path).unwrap();

@@ -11,13 +11,13 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{
-    App,
-    pools::{Change, Unknown},
-    shown::shown,
-};
 use crate::{
     config::{WEIGHT_MAX, Word},
+    coordinator::{
+        App,
+        know::pools::{Change, Unknown},
+        shown::shown,
+    },
     health::standing::Order,
 };
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bridge::Bridge,
     config::{self, WEIGHT_MAX},
-    coordinator::{names::Endpoint, stats},
+    coordinator::know::{counts, names::Endpoint},
     health::standing::Order,
     limits::SLOTS_PER_NAME,
 };
@@ -65,7 +65,7 @@ impl Pool {
             if let Some(slot) = slots.clone().find(|slot| known(self, slot)) {
                 self.stays(slot, spec, endpoint);
             } else if let Some(slot) = slots.clone().find(|slot| self.get(*slot).is_none()) {
-                let before = stats::board_sums(bridge, slot);
+                let before = counts::board_sums(bridge, slot);
                 self.comes(slot, spec, endpoint, (before, first));
                 fresh.push(slot);
             } else {
@@ -95,7 +95,7 @@ impl Pool {
         slot: usize,
         spec: &config::Backend,
         endpoint: &Endpoint,
-        (before, first): (stats::BackendSums, bool),
+        (before, first): (counts::BackendSums, bool),
     ) {
         self.ids += 1;
         let mut backend = Backend::new(self.ids, spec, endpoint.address, before);

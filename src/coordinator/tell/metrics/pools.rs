@@ -9,8 +9,11 @@ use crate::{
     bridge::{Direction, Failure},
     coordinator::{
         App,
-        pools::{Backend, Lookup, Name, Pool, Pools},
-        stats::{self, BackendSums},
+        know::{
+            counts::BackendSums,
+            pools::{Backend, Lookup, Name, Pool, Pools},
+        },
+        tell::stats,
     },
     health::standing::State,
 };

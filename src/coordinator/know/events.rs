@@ -7,20 +7,13 @@ mod line;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::Mutex,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{
-    Json,
-    extract::{RawQuery, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::{App, shown::shown};
 use crate::{health::standing, limits::EVENTS_MAX};
 
 /// A change of state; the variant is its `kind`, the fields are its fields.
@@ -124,7 +117,8 @@ impl Events {
         (ring.told(), ring.dropped)
     }
 
-    fn after(&self, seq: u64) -> Value {
+    /// Those with a higher number, as `/stats/events` says them.
+    pub fn after(&self, seq: u64) -> Value {
         self.0.lock().expect("nobody panics holding it").after(seq)
     }
 }
@@ -148,24 +142,6 @@ impl Ring {
         let newer: Vec<&Entry> = self.entries.iter().filter(|entry| entry.seq > seq).collect();
         json!({ "events": newer, "dropped_total": self.dropped })
     }
-}
-
-/// `GET /stats/events`, `GET /stats/events?after=SEQ`.
-pub async fn page(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
-    match after(query.as_deref().unwrap_or(""), "an event") {
-        Ok(seq) => Json(app.events.after(seq)).into_response(),
-        Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
-    }
-}
-
-/// The number in `after=SEQ`, 0 without it; `whose` is what has such a number.
-pub fn after(query: &str, whose: &str) -> Result<u64, String> {
-    if query.is_empty() {
-        return Ok(0);
-    }
-    let number = query.strip_prefix("after=").and_then(|number| number.parse().ok());
-    let query = shown(query);
-    number.ok_or_else(|| format!("{query:?}: not understood (write after=SEQ, SEQ of {whose})"))
 }
 
 #[cfg(test)]
@@ -202,15 +178,5 @@ mod tests {
         ring.push(7, Event::NameLookup { pool, name, reason: strange.to_owned() });
         let read: Value = serde_json::from_str(&ring.after(0).to_string()).unwrap();
         assert_eq!(read["events"][0]["reason"], strange);
-    }
-
-    #[test]
-    fn after_is_one_number_or_a_sentence() {
-        let after = |query| after(query, "an event");
-        assert_eq!((after(""), after("after=17")), (Ok(0), Ok(17)));
-        for query in ["after", "after=", "after=-1", "after=x", "before=1", "after=1&after=2"] {
-            let sentence = format!("{query:?}: not understood (write after=SEQ, SEQ of an event)");
-            assert_eq!(after(query), Err(sentence));
-        }
     }
 }

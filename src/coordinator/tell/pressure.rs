@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    App,
-    events::{Bound, Event},
-    stats,
-};
+use super::stats;
 use crate::{
     bridge::{Refusal, ShardBoard},
+    coordinator::{
+        App,
+        know::events::{Bound, Event},
+    },
     counter::Gate,
 };
 

@@ -19,12 +19,10 @@ use prometheus_client::{
 };
 
 use self::accept::Form;
-use super::{
-    App,
-    stats::{self, Sums},
-};
+use super::stats::{self, Sums};
 use crate::{
     bridge::{Direction, EndReason, Path, RecordQueue, Refusal},
+    coordinator::App,
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 

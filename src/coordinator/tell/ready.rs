@@ -13,10 +13,10 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{App, pools::Pool, shown::shown};
 use crate::{
     bridge::{Phase, ShardState},
     config::Ready,
+    coordinator::{App, know::pools::Pool, shown::shown},
 };
 
 /// `GET /ready`.

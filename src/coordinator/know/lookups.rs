@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    App, check,
+    check,
     events::Event,
     names::{Endpoint, Look, Names, TRY_MAX, Told},
     pools::Pool,
 };
 use crate::{
     config::{Config, Target},
+    coordinator::App,
     sock,
 };
 

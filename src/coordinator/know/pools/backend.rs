@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use crate::{
     config,
-    coordinator::{names::Endpoint, stats::BackendSums},
+    coordinator::know::{counts::BackendSums, names::Endpoint},
     health::{
         Health,
         outlier::Streak,

@@ -19,14 +19,14 @@ pub use self::{
     pool::{Lookup, Name, Pool},
 };
 use super::{
-    App,
+    counts,
     events::{Event, Events},
     names::{Cut, Look},
-    stats,
 };
 use crate::{
     bridge::{Boards, Bridge},
     config::{self, OnUnhealthy, Word},
+    coordinator::App,
     health::{CheckFailure, Health, outlier, standing::Order},
     limits::EARLY_ENDS_MAX,
 };
@@ -214,7 +214,7 @@ impl Pools {
             let mut room = most.saturating_sub(ejected).min(healthy);
             for slot in pool.slots.clone() {
                 if pool.get(slot).is_some() {
-                    let counts = stats::outlier_counts(boards, slot, &rules);
+                    let counts = counts::outlier_counts(boards, slot, &rules);
                     pool.watch_outlier(slot, counts, &mut room, now);
                 }
             }

@@ -8,8 +8,7 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriterBuilder, Tag},
 };
 
-use super::App;
-use crate::hist::History;
+use crate::{coordinator::App, hist::History};
 
 /// The log: one line per phase, each from the start of the process to now.
 pub fn render(app: &App) -> Vec<u8> {

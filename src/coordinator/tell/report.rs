@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    App,
-    stats::{self, Sums},
-};
+use super::stats::{self, Sums};
 use crate::{
     bridge::{Direction, ListenerLatency},
+    coordinator::App,
     hist::Latency,
 };
 

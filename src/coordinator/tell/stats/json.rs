@@ -9,13 +9,13 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    App, CONFIG_GENERATION, backend_sums, behind, over_range, pick_error_mean, pool_sums, pools,
-    shard_spread, sums,
+    CONFIG_GENERATION, backend_sums, behind, over_range, pick_error_mean, pool_sums, shard_spread,
+    sums,
 };
 use crate::{
     bridge::{Direction, Failure, Path, RecordQueue},
     config::Word,
-    coordinator::gather::Gathered,
+    coordinator::{App, know::pools, tell::gather::Gathered},
     hist::{History, Percentiles},
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };

@@ -9,8 +9,7 @@ use std::net::IpAddr;
 
 use hyper::Method;
 
-use super::shown::shown;
-use crate::config::Token;
+use crate::{config::Token, coordinator::shown::shown};
 
 /// What is known of a request before it is answered.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,10 @@ use tokio::time::Instant;
 
 pub use self::places::Places;
 use self::turns::Whose;
-use super::{
-    App,
-    probe::{self, Failed, probe},
-};
+use super::probe::{self, Failed, probe};
 use crate::{
     config::{HealthCheck, SendProxy},
+    coordinator::App,
     health::{Series, standing::State},
 };
 

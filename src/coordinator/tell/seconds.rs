@@ -20,9 +20,10 @@ use tokio::time::{Instant, sleep_until};
 
 use self::ring::{Ring, Sample, Spread};
 use super::{
-    App, events, gather,
+    events, gather,
     stats::{self, Sums},
 };
+use crate::coordinator::App;
 
 /// Between two samples, at least.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{Family, Label};
 use crate::{
     bridge::ShardBoard,
-    coordinator::{App, stats::pick_error_mean},
+    coordinator::{App, tell::stats::pick_error_mean},
     rt::CHUNKS_MAX,
 };
 

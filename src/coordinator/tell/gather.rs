@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::App;
 use crate::{
     bridge::{Bridge, Histograms, ListenerLatency, ShardBoard},
+    coordinator::App,
     hist::{History, Latency},
 };
 

@@ -11,10 +11,10 @@ use super::{backend::Backend, found::Said};
 use crate::{
     bridge::{Balance, Member, Roster, Tier},
     config::{self, OnUnhealthy, Outlier, Target},
-    coordinator::{
+    coordinator::know::{
+        counts::BackendSums,
         events::{Event, Events},
         names::{Cut, Why},
-        stats::BackendSums,
     },
     health::{
         outlier::Counts,
