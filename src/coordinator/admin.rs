@@ -15,12 +15,62 @@ mod places;
 pub mod refused;
 mod server;
 
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
 pub use self::server::{bind, serve};
 use self::{places::Places, refused::Refused};
+use super::{
+    facts::Facts,
+    know::Known,
+    tell::{AdminCounts, Told, Whole},
+};
+
+/// What pages are made from; each takes the parts that it shows.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub facts: Arc<Facts>,
+    pub known: Arc<Known>,
+    pub told: Arc<Told>,
+    pub clients: Arc<Clients>,
+}
+
+impl Endpoint {
+    /// For the pages that show everything.
+    fn whole(&self) -> Whole {
+        let Endpoint { facts, known, told, clients } = self.clone();
+        let taken = clients.places.taken();
+        let admin = AdminCounts {
+            connections: taken.connections,
+            evicted: taken.evicted,
+            changes_refused: clients.refused.total(),
+        };
+        Whole { facts, known, told, admin }
+    }
+}
+
+impl FromRef<Endpoint> for Arc<Facts> {
+    fn from_ref(endpoint: &Endpoint) -> Self {
+        Arc::clone(&endpoint.facts)
+    }
+}
+
+impl FromRef<Endpoint> for Arc<Known> {
+    fn from_ref(endpoint: &Endpoint) -> Self {
+        Arc::clone(&endpoint.known)
+    }
+}
+
+impl FromRef<Endpoint> for Arc<Told> {
+    fn from_ref(endpoint: &Endpoint) -> Self {
+        Arc::clone(&endpoint.told)
+    }
+}
 
 /// What the endpoint knows of its clients.
 #[derive(Default)]
-pub struct Clients {
-    pub places: Places,
-    pub refused: Refused,
+pub(super) struct Clients {
+    places: Places,
+    refused: Refused,
 }

@@ -11,3 +11,47 @@ pub mod ready;
 pub mod report;
 pub mod seconds;
 pub mod stats;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use self::{gather::Gathered, seconds::Seconds};
+use super::{facts::Facts, know::Known};
+use crate::bridge::Bridge;
+
+/// What shards have recorded, gathered to be told.
+pub(super) struct Told {
+    gathered: Mutex<Gathered>,
+    seconds: Seconds,
+}
+
+impl Told {
+    /// Nothing yet; see [`Gathered::new`].
+    pub(super) fn new(bridge: &Bridge) -> Told {
+        Told { gathered: Mutex::new(Gathered::new(bridge)), seconds: Seconds::new() }
+    }
+
+    /// Not held across a wait; this thread is the only one that asks.
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().expect("nobody panics holding it")
+    }
+
+    /// Somebody else stands in a slot from now on: what was recorded there was not its own.
+    pub(super) fn forget(&self, slot: usize) {
+        self.gathered().forget(slot);
+    }
+}
+
+/// What the two pages that show everything are made from.
+pub(super) struct Whole {
+    pub facts: Arc<Facts>,
+    pub known: Arc<Known>,
+    pub told: Arc<Told>,
+    pub admin: AdminCounts,
+}
+
+/// What is shown of the admin endpoint itself; it says so, since `admin` is not asked from here.
+pub(super) struct AdminCounts {
+    pub connections: usize,
+    pub evicted: u64,
+    pub changes_refused: u64,
+}

@@ -14,8 +14,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     config::{WEIGHT_MAX, Word},
     coordinator::{
-        App,
-        know::pools::{Change, Unknown},
+        know::{
+            Known,
+            pools::{Change, Unknown},
+        },
         shown::shown,
     },
     health::standing::Order,
@@ -26,7 +28,7 @@ pub const BODY_MAX: usize = 16 << 10;
 
 /// Answers with the backend as it is after the change, or a sentence that says what is wrong.
 pub async fn change_backend(
-    State(app): State<Arc<App>>,
+    State(known): State<Arc<Known>>,
     Path((pool, backend)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
@@ -34,12 +36,12 @@ pub async fn change_backend(
         Ok(change) => change,
         Err(sentence) => return refuse(StatusCode::BAD_REQUEST, &sentence),
     };
-    let changed = app.pools().change(&pool, &backend, change);
-    app.orders.send_replace(());
+    let changed = known.pools().change(&pool, &backend, change);
+    known.wake_checks();
     match changed {
         Ok(()) => {}
         Err(Unknown::Pool) => {
-            let known: Vec<String> = app.pools().all().map(|pool| pool.name.clone()).collect();
+            let known: Vec<String> = known.pools().all().map(|pool| pool.name.clone()).collect();
             let (pool, known) = (shown(&pool), known.join(", "));
             let sentence = format!("no pool {pool:?} (known: {known})");
             return refuse(StatusCode::NOT_FOUND, &sentence);
@@ -50,7 +52,7 @@ pub async fn change_backend(
             return refuse(StatusCode::NOT_FOUND, &sentence);
         }
     }
-    let pools = app.pools_in_force();
+    let pools = known.pools_in_force();
     let found = pools.find(&pool, &backend).map(|backend| {
         json!({
             "pool": pool,

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::{
+    Clients, Endpoint,
     access::{self, Asked, Refusal},
     framing::Framing,
     gzip, operator,
@@ -32,9 +33,9 @@ use super::{
     places::{self, Place, Places},
 };
 use crate::{
-    config::quoted,
+    config::{Pool, Token, quoted},
     coordinator::{
-        App,
+        facts::Facts,
         shown::shown,
         tell::{events, gather, histograms, metrics, page, ready, seconds, stats},
     },
@@ -90,7 +91,7 @@ pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
 }
 
 /// Serves for ever, a bounded number of connections at a time.
-pub async fn serve(app: Arc<App>, listener: TcpListener) {
+pub async fn serve(endpoint: Endpoint, listener: TcpListener) {
     let router = Router::new()
         .route("/stats", get(stats_page))
         .route("/stats/events", get(events::page))
@@ -108,11 +109,11 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
         .layer(DefaultBodyLimit::max(operator::BODY_MAX))
         .fallback(no_page)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
-        .with_state(Arc::clone(&app));
+        .layer(middleware::from_fn_with_state(endpoint.clone(), guard))
+        .with_state(endpoint.clone());
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => take(&app, &router, stream, peer).await,
+            Ok((stream, peer)) => take(&endpoint.clients, &router, stream, peer).await,
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
         // The next one may push this one out: what it has asked by now is read before.
@@ -120,9 +121,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) {
     }
 }
 
-async fn take(app: &Arc<App>, router: &Router, stream: TcpStream, peer: SocketAddr) {
+async fn take(clients: &Arc<Clients>, router: &Router, stream: TcpStream, peer: SocketAddr) {
     let (place, left) = loop {
-        match Places::seat(app, peer.ip()) {
+        match Places::seat(clients, peer.ip()) {
             Some(seat) => break seat,
             None => tokio::time::sleep(NO_ROOM_PAUSE).await,
         }
@@ -158,15 +159,16 @@ async fn one(router: Router, stream: TcpStream, desk: Arc<Desk>, left: oneshot::
 /// Lets a request through, or says why not (`access`). Who asked for a change is logged, whatever
 /// came of it.
 async fn guard(
-    State(app): State<Arc<App>>,
+    State(endpoint): State<Endpoint>,
     Extension(desk): Extension<Arc<Desk>>,
     request: Request,
     next: Next,
 ) -> Response {
     desk.place.is_busy(true);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let token = endpoint.facts.config.admin.token.as_ref();
     let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
-    let mut answer = match judge(&app, &desk, &request) {
+    let mut answer = match judge(token, &desk, &request) {
         Ok(()) if desk.place.probes_only() && !access::is_probe(&method, &path) => {
             places::for_probes(&method, &path)
         }
@@ -189,7 +191,7 @@ async fn guard(
     if ends || desk.place.probes_only() || status == StatusCode::BAD_REQUEST {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if changes && (!refused || app.admin.refused.count()) {
+    if changes && (!refused || endpoint.clients.refused.count()) {
         let (peer, status) = (desk.peer, status.as_u16());
         let (method, path) = (shown(method.as_str()), shown(&path));
         tracing::info!(%peer, %method, path = &*path, status, "change asked for");
@@ -209,7 +211,7 @@ fn options(path: &str, answer: Response) -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, allow)]).into_response()
 }
 
-fn judge(app: &App, desk: &Desk, request: &Request) -> Result<(), Refusal> {
+fn judge(token: Option<&Token>, desk: &Desk, request: &Request) -> Result<(), Refusal> {
     if desk.framing().is_ambiguous() {
         let rule = "a request with Content-Length and Transfer-Encoding (send one of them)\n";
         return Err(Refusal::Unclear(rule.to_owned()));
@@ -228,7 +230,7 @@ fn judge(app: &App, desk: &Desk, request: &Request) -> Result<(), Refusal> {
         origins: &all(header::ORIGIN),
         authorization: all(header::AUTHORIZATION).first().copied(),
     };
-    access::judge(&asked, app.config.admin.token.as_ref())
+    access::judge(&asked, token)
 }
 
 fn too_slow(method: &Method, path: &str) -> Response {
@@ -252,31 +254,36 @@ async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
     (StatusCode::METHOD_NOT_ALLOWED, format!("{method} {path}: {rule}\n"))
 }
 
-async fn stats_page(State(app): State<Arc<App>>) -> impl IntoResponse {
-    gather::gather(&app);
-    ([(header::CONTENT_TYPE, "application/json")], stats::render(&app))
+async fn stats_page(State(endpoint): State<Endpoint>) -> impl IntoResponse {
+    gather::gather(&endpoint.facts, &endpoint.told);
+    ([(header::CONTENT_TYPE, "application/json")], stats::render(&endpoint.whole()))
 }
 
-async fn histograms_page(State(app): State<Arc<App>>) -> impl IntoResponse {
-    gather::gather(&app);
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], histograms::render(&app))
+async fn histograms_page(State(endpoint): State<Endpoint>) -> impl IntoResponse {
+    let Endpoint { facts, known, told, .. } = endpoint;
+    gather::gather(&facts, &told);
+    (
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        histograms::render(&facts, &known, &told),
+    )
 }
 
 async fn metrics_page(
-    State(app): State<Arc<App>>,
+    State(endpoint): State<Endpoint>,
     RawQuery(query): RawQuery,
     headers: header::HeaderMap,
 ) -> Response {
-    let only = match pool_asked(&app, query.as_deref().unwrap_or_default()) {
+    let only = match pool_asked(&endpoint.facts.config.pools, query.as_deref().unwrap_or_default())
+    {
         Ok(only) => only,
         Err((status, sentence)) => return (status, sentence).into_response(),
     };
-    gather::gather(&app);
+    gather::gather(&endpoint.facts, &endpoint.told);
     let all = |name: HeaderName| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.collect::<Vec<_>>().join(",")
     };
-    let (kind, page) = metrics::render(&app, &all(header::ACCEPT), only);
+    let (kind, page) = metrics::render(endpoint.whole(), &all(header::ACCEPT), only);
     let kind = [(header::CONTENT_TYPE, kind), (header::VARY, "accept, accept-encoding")];
     if !gzip::is_taken(&all(header::ACCEPT_ENCODING)) {
         return (kind, page).into_response();
@@ -289,7 +296,7 @@ async fn metrics_page(
 }
 
 /// The pool that `?pool=NAME` names, by its place in the plan.
-fn pool_asked(app: &App, query: &str) -> Result<Option<usize>, (StatusCode, String)> {
+fn pool_asked(pools: &[Pool], query: &str) -> Result<Option<usize>, (StatusCode, String)> {
     if query.is_empty() {
         return Ok(None);
     }
@@ -297,7 +304,6 @@ fn pool_asked(app: &App, query: &str) -> Result<Option<usize>, (StatusCode, Stri
         let rule = "not understood (write pool=NAME)";
         return Err((StatusCode::BAD_REQUEST, format!("{:?}: {rule}\n", shown(query))));
     };
-    let pools = &app.config.pools;
     let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
     match known.iter().position(|known| *known == name) {
         Some(pool) => Ok(Some(pool)),
@@ -308,6 +314,6 @@ fn pool_asked(app: &App, query: &str) -> Result<Option<usize>, (StatusCode, Stri
     }
 }
 
-async fn config_page(State(app): State<Arc<App>>) -> impl IntoResponse {
-    Json(app.config.to_json())
+async fn config_page(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
+    Json(facts.config.to_json())
 }

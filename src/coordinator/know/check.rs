@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 pub use self::places::Places;
 use self::turns::Whose;
-use super::probe::{self, Failed, probe};
+use super::{
+    Known,
+    probe::{self, Failed, probe},
+};
 use crate::{
     config::{HealthCheck, SendProxy},
-    coordinator::App,
     health::{Series, standing::State},
 };
 
@@ -35,18 +37,18 @@ struct Target {
 }
 
 /// Starts the checks of every pool that has them.
-pub fn start(app: &Arc<App>) {
-    for pool in 0..app.config.pools.len() {
-        let slots: Vec<usize> = app.pools().get(pool).backends().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| begin(app, pool, slot));
+pub fn start(known: &Arc<Known>) {
+    for pool in 0..known.facts.config.pools.len() {
+        let slots: Vec<usize> = known.pools().get(pool).backends().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| begin(known, pool, slot));
     }
 }
 
 /// Checks the backend that stands in a slot of a pool, if the pool has checks, as long as it stands
 /// there.
-pub fn begin(app: &Arc<App>, pool: usize, slot: usize) {
-    let config = &app.config.pools[pool];
-    let pools = app.pools();
+pub fn begin(known: &Arc<Known>, pool: usize, slot: usize) {
+    let config = &known.facts.config.pools[pool];
+    let pools = known.pools();
     let found = pools.get(pool).backends().find(|(at, _)| *at == slot);
     let (Some(check), Some((_, backend))) = (&config.health_check, found) else { return };
     let target = Target {
@@ -59,11 +61,11 @@ pub fn begin(app: &Arc<App>, pool: usize, slot: usize) {
         check: check.clone(),
         send_proxy: config.send_proxy,
     };
-    let app = Arc::clone(app);
-    tokio::spawn(async move { watch(&app, &target).await });
+    let known = Arc::clone(known);
+    tokio::spawn(async move { watch(&known, &target).await });
 }
 
-async fn watch(app: &App, target: &Target) {
+async fn watch(known: &Known, target: &Target) {
     let Target { pool, name, slot, id, check, .. } = target;
     let mut series = Series::new(check.healthy_after, check.unhealthy_after);
     let (mut first, mut disabled) = (true, false);
@@ -71,7 +73,7 @@ async fn watch(app: &App, target: &Target) {
     let mut next = Instant::now();
     let place = probe::place(target.address, check);
     let on_traffic_port = place == target.address;
-    let mut orders = app.orders.subscribe();
+    let mut orders = known.orders.subscribe();
     loop {
         // An order may be for this one: once it is enabled again, one check at once tells what
         // became of it.
@@ -79,7 +81,7 @@ async fn watch(app: &App, target: &Target) {
             () = tokio::time::sleep_until(next) => {}
             _ = orders.changed() => {}
         }
-        match app.pools().standing(*slot, *id) {
+        match known.pools().standing(*slot, *id) {
             None => return,
             Some(backend) if backend.state == State::Disabled => {
                 disabled = true;
@@ -92,7 +94,7 @@ async fn watch(app: &App, target: &Target) {
         }
         let first = std::mem::take(&mut first);
         next = Instant::now() + pause(check.interval, first, fastrand::f64());
-        let Some(_place) = app.check_places.one(whose).await else { return };
+        let Some(_place) = known.check_places.one(whose).await else { return };
         let began = Instant::now();
         let outcome = probe(place, check, target.send_proxy).await;
         whose.silent = began.elapsed() >= check.timeout;
@@ -105,7 +107,7 @@ async fn watch(app: &App, target: &Target) {
             }
         };
         let turned = series.result(result.is_ok());
-        app.pools().checked((*slot, *id), &result, on_traffic_port, turned);
+        known.pools().checked((*slot, *id), &result, on_traffic_port, turned);
     }
 }
 

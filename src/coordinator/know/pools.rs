@@ -19,14 +19,13 @@ pub use self::{
     pool::{Lookup, Name, Pool},
 };
 use super::{
-    counts,
+    Known, counts,
     events::{Event, Events},
     names::{Cut, Look},
 };
 use crate::{
     bridge::{Boards, Bridge},
     config::{self, OnUnhealthy, Word},
-    coordinator::App,
     health::{CheckFailure, Health, outlier, standing::Order},
     limits::EARLY_ENDS_MAX,
 };
@@ -45,16 +44,16 @@ pub struct Change {
 }
 
 /// Looks for outliers and lets weights grow, for ever.
-pub async fn run(app: Arc<App>) {
+pub async fn run(known: Arc<Known>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
         let now = Instant::now();
-        let mut pools = app.pools();
-        pools.watch_outliers(&app.bridge.boards, now);
-        pools.let_go(&app.bridge.boards, now);
-        pools.publish(app.bridge, now);
+        let (mut pools, bridge) = (known.pools(), known.facts.bridge);
+        pools.watch_outliers(&bridge.boards, now);
+        pools.let_go(&bridge.boards, now);
+        pools.publish(bridge, now);
     }
 }
 

@@ -9,12 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::coordinator::{App, shown::shown};
+use crate::coordinator::{know::Known, shown::shown};
 
 /// `GET /stats/events`, `GET /stats/events?after=SEQ`.
-pub async fn page(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+pub async fn page(State(known): State<Arc<Known>>, RawQuery(query): RawQuery) -> Response {
     match after(query.as_deref().unwrap_or(""), "an event") {
-        Ok(seq) => Json(app.events.after(seq)).into_response(),
+        Ok(seq) => Json(known.events.after(seq)).into_response(),
         Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
     }
 }

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Told;
 use crate::{
     bridge::{Bridge, Histograms, ListenerLatency, ShardBoard},
-    coordinator::App,
+    coordinator::facts::Facts,
     hist::{History, Latency},
 };
 
@@ -110,24 +111,24 @@ impl Gathered {
 }
 
 /// Gathers for ever.
-pub async fn run(app: Arc<App>) {
+pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        gather(&app);
+        gather(&facts, &told);
     }
 }
 
 /// Takes what the shards have filled and sends the emptied sets back.
-pub fn gather(app: &App) {
-    let mut gathered = app.gathered.lock().expect("nobody panics holding it");
-    for (busy, shard) in gathered.busy.iter_mut().zip(&app.bridge.boards.shards) {
+pub fn gather(facts: &Facts, told: &Told) {
+    let mut gathered = told.gathered();
+    for (busy, shard) in gathered.busy.iter_mut().zip(&facts.bridge.boards.shards) {
         busy.refresh(shard);
     }
     // Before the values: what comes late belongs to the slot it comes in.
-    gathered.close_slots(app.started.elapsed());
-    for shard in &app.bridge.boards.shards {
+    gathered.close_slots(facts.started.elapsed());
+    for shard in &facts.bridge.boards.shards {
         if let Some(mut filled) = shard.filled.pop() {
             gathered.add(&filled);
             filled.each_mut().for_each(Latency::clear);

@@ -8,22 +8,27 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriterBuilder, Tag},
 };
 
-use crate::{coordinator::App, hist::History};
+use super::Told;
+use crate::{
+    bridge::Bridge,
+    coordinator::{facts::Facts, know::Known},
+    hist::History,
+};
 
 /// The log: one line per phase, each from the start of the process to now.
-pub fn render(app: &App) -> Vec<u8> {
-    let uptime = app.started.elapsed();
+pub fn render(facts: &Facts, known: &Known, told: &Told) -> Vec<u8> {
+    let uptime = facts.started.elapsed();
     let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
         .add_comment("[microseconds; one line per phase, from the start to now]")
         // With both, every reader takes the times of the lines for seconds since the start. In two
         // logs of one life it is the same, which is how a reader knows that they go together.
-        .with_start_time(app.started_at)
-        .with_base_time(app.started_at)
+        .with_start_time(facts.started_at)
+        .with_base_time(facts.started_at)
         .begin_log_with(&mut text, &mut serializer)
         .expect("memory takes every byte");
-    each(app, |tag, history| {
+    each((facts.bridge, known, told), |tag, history| {
         let tag = Tag::new(tag).expect("names have no comma, blank or line break");
         let total = history.total();
         let values = total.histogram();
@@ -34,14 +39,14 @@ pub fn render(app: &App) -> Vec<u8> {
 }
 
 /// Every phase of every listener and backend, with its tag.
-fn each(app: &App, mut show: impl FnMut(&str, &History)) {
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
-    for (listener, phases) in app.bridge.plan.listeners.iter().zip(&gathered.kept.listeners) {
+fn each((bridge, known, told): (&Bridge, &Known, &Told), mut show: impl FnMut(&str, &History)) {
+    let gathered = told.gathered();
+    for (listener, phases) in bridge.plan.listeners.iter().zip(&gathered.kept.listeners) {
         for (phase, history) in phases.phases() {
             show(&format!("listener/{}/{phase}", listener.name), history);
         }
     }
-    for pool in app.pools_in_force().all() {
+    for pool in known.pools_in_force().all() {
         for (slot, backend) in pool.backends() {
             for (phase, history) in gathered.kept.backends[slot].phases() {
                 show(&format!("backend/{}/{}/{phase}", pool.name, backend.name), history);

@@ -6,10 +6,7 @@ mod native;
 mod pools;
 mod shards;
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-};
+use std::fmt::{self, Write};
 
 use prometheus_client::{
     collector::Collector,
@@ -19,19 +16,22 @@ use prometheus_client::{
 };
 
 use self::accept::Form;
-use super::stats::{self, Sums};
+use super::{
+    AdminCounts, Told, Whole,
+    stats::{self, Sums},
+};
 use crate::{
-    bridge::{Direction, EndReason, Path, RecordQueue, Refusal},
-    coordinator::App,
+    bridge::{Bridge, Direction, EndReason, Path, Plan, RecordQueue, Refusal},
+    coordinator::know::check::Places,
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
 /// Content type and page for a scraper that sent `accept`; of one pool alone where one is given, by
 /// its place in the plan.
-pub fn render(app: &Arc<App>, accept: &str, only: Option<usize>) -> (&'static str, Vec<u8>) {
+pub fn render(whole: Whole, accept: &str, only: Option<usize>) -> (&'static str, Vec<u8>) {
     let form = Form::negotiated(accept);
     let mut registry = Registry::with_prefix("ringway");
-    registry.register_collector(Box::new(Page { app: Arc::clone(app), form, only }));
+    registry.register_collector(Box::new(Page { whole, form, only }));
     let text = || {
         let mut page = String::new();
         text::encode(&mut page, &registry).map(|()| page)
@@ -69,7 +69,7 @@ fn classic(page: &str) -> String {
 }
 
 struct Page {
-    app: Arc<App>,
+    whole: Whole,
     form: Form,
     only: Option<usize>,
 }
@@ -82,21 +82,22 @@ impl fmt::Debug for Page {
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (app, form) = (&*self.app, self.form);
+        let Whole { facts, known, told, .. } = &self.whole;
+        let (bridge, form) = (facts.bridge, self.form);
         if self.only.is_none() {
-            process(app, &mut encoder)?;
+            process(&self.whole, &mut encoder)?;
             let sums: Vec<Sums> =
-                (0..app.bridge.plan.listeners.len()).map(|i| stats::sums(app, i)).collect();
-            listeners(app, &sums, &mut encoder)?;
+                (0..bridge.plan.listeners.len()).map(|i| stats::sums(&bridge.boards, i)).collect();
+            listeners((bridge, told), &sums, &mut encoder)?;
         }
-        let pools = app.pools_in_force();
+        let pools = known.pools_in_force();
         let chosen = pools::chosen(&pools, self.only);
-        pools::counts(app, &chosen, &mut encoder)?;
+        pools::counts((bridge, told), &chosen, &mut encoder)?;
         if self.only.is_none() {
-            shards::shards(app, &mut encoder)?;
-            latency::listeners(app, form, &mut encoder)?;
+            shards::shards(facts, told, &mut encoder)?;
+            latency::listeners((&bridge.plan, told), form, &mut encoder)?;
         }
-        pools::latencies(app, &chosen, form, &mut encoder)
+        pools::latencies(told, &chosen, form, &mut encoder)
     }
 }
 
@@ -104,8 +105,8 @@ const OVER_RANGE: &str = "Latencies above the range of their histogram, counted 
 
 type Label = (&'static str, String);
 
-fn listener(app: &App, i: usize) -> Label {
-    ("listener", app.bridge.plan.listeners[i].name.clone())
+fn listener(plan: &Plan, i: usize) -> Label {
+    ("listener", plan.listeners[i].name.clone())
 }
 
 /// Writes families of one metric each.
@@ -142,41 +143,43 @@ impl<'e> Family<'e> {
     }
 }
 
-fn process(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let reason = app.driver.reason.clone();
+fn process(whole: &Whole, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Whole { facts, known, admin, .. } = whole;
+    let bridge = facts.bridge;
+    let reason = facts.driver.reason.clone();
     let labels = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("driver", app.driver.driver.name().to_owned()),
+        ("driver", facts.driver.driver.name().to_owned()),
         ("driver_reason", reason),
     ];
     Family::gauge(e, "info", "What runs, and on which kernel interface")?.put(&labels, 1.0)?;
     let none: [Label; 0] = [];
-    let up = app.started.elapsed().as_secs_f64();
+    let up = facts.started.elapsed().as_secs_f64();
     Family::gauge(e, "uptime_seconds", "Time since the start")?.put(&none, up)?;
-    let gate = &app.bridge.gates.runtime;
+    let gate = &bridge.gates.runtime;
     Family::gauge(e, "connections_active", "Connections open now")?
         .put(&none, f64::from(gate.taken()))?;
     Family::gauge(e, "max_connections", "Connections allowed at once")?
         .put(&none, f64::from(gate.places()))?;
     Family::gauge(e, "shard_spread_ratio", "Connections of the busiest shard over the mean")?
-        .put(&none, stats::shard_spread(app))?;
+        .put(&none, stats::shard_spread(&bridge.boards))?;
     Family::counter(e, "log_lines_lost", "Log lines dropped because nobody read them")?
-        .put(&none, app.lost_lines.count() as f64)?;
-    let (told, dropped) = app.events.counts();
+        .put(&none, facts.lost_lines.count() as f64)?;
+    let (told, dropped) = known.events.counts();
     Family::counter(e, "events", "State changes told")?.put(&none, told as f64)?;
     Family::counter(e, "events_dropped", "State changes no longer in the list of events")?
         .put(&none, dropped as f64)?;
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
-    checks(app, e)?;
-    admin(app, e)?;
-    sources(app, e)?;
-    access_log(app, e)
+    checks(&known.check_places, e)?;
+    self::admin(admin, e)?;
+    sources(bridge, e)?;
+    access_log(bridge, e)
 }
 
-fn checks(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn checks(places: &Places, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let none: [Label; 0] = [];
-    let (running, waiting) = app.check_places.counts();
+    let (running, waiting) = places.counts();
     Family::gauge(e, "checks_running", "Health checks that run now")?.put(&none, running as f64)?;
     Family::gauge(e, "checks_running_max", "Health checks that may run at once")?
         .put(&none, CHECKS_AT_ONCE_MAX as f64)?;
@@ -184,22 +187,21 @@ fn checks(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, waiting as f64)
 }
 
-fn admin(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn admin(counts: &AdminCounts, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let none: [Label; 0] = [];
-    let taken = app.admin.places.taken();
     Family::gauge(e, "admin_connections", "Connections to the admin endpoint")?
-        .put(&none, taken.connections as f64)?;
+        .put(&none, counts.connections as f64)?;
     Family::gauge(e, "admin_connections_max", "Connections to the admin endpoint at once")?
         .put(&none, (ADMIN_CONNS_MAX + PROBE_CONNS_MAX) as f64)?;
     let help = "Silent connections to the admin endpoint that had to make room";
-    Family::counter(e, "admin_evicted", help)?.put(&none, taken.evicted as f64)?;
+    Family::counter(e, "admin_evicted", help)?.put(&none, counts.evicted as f64)?;
     Family::counter(e, "admin_changes_refused", "Changes that were refused")?
-        .put(&none, app.admin.refused.total() as f64)
+        .put(&none, counts.changes_refused as f64)
 }
 
-fn sources(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn sources(bridge: &Bridge, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let none: [Label; 0] = [];
-    let sources = &app.bridge.gates.sources;
+    let sources = &bridge.gates.sources;
     let (in_use, max) = sources.fill();
     let help = "Clients of listeners with max_connections_per_source that have a connection";
     Family::gauge(e, "sources_in_use", help)?.put(&none, f64::from(in_use))?;
@@ -208,46 +210,51 @@ fn sources(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     Family::counter(e, "sources_overflows", help)?.put(&none, sources.overflows() as f64)
 }
 
-fn access_log(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn access_log(bridge: &Bridge, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let none: [Label; 0] = [];
-    let queues = || app.bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
+    let queues = || bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
     Family::counter(e, "access_log_lines", "Lines of the access log that were written")?
-        .put(&none, app.bridge.access_log.lines.get() as f64)?;
+        .put(&none, bridge.access_log.lines.get() as f64)?;
     let help = "Lines of the access log that were dropped: no room in a queue, or a failed write";
     Family::counter(e, "access_log_dropped", help)?
-        .put(&none, app.bridge.access_lines_dropped() as f64)?;
+        .put(&none, bridge.access_lines_dropped() as f64)?;
     Family::gauge(e, "access_log_queued", "Connections that wait for their line")?
         .put(&none, queues().map(RecordQueue::len).sum::<usize>() as f64)?;
     Family::gauge(e, "access_log_queue_max", "Connections that may wait for their line")?
         .put(&none, (queues().count() * ACCESS_RECORDS_MAX) as f64)
 }
 
-fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn listeners(
+    (bridge, told): (&Bridge, &Told),
+    sums: &[Sums],
+    e: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let plan = &bridge.plan;
     let mut family = Family::gauge(e, "listener_connections_active", "Connections open now")?;
     for (i, sums) in sums.iter().enumerate() {
-        family.put(&[listener(app, i)], sums.active() as f64)?;
+        family.put(&[listener(plan, i)], sums.active() as f64)?;
     }
     let help = "Connections allowed at once";
     let mut family = Family::gauge(e, "listener_max_connections", help)?;
-    for (i, gate) in app.bridge.gates.listeners.iter().enumerate() {
-        family.put(&[listener(app, i)], f64::from(gate.places()))?;
+    for (i, gate) in bridge.gates.listeners.iter().enumerate() {
+        family.put(&[listener(plan, i)], f64::from(gate.places()))?;
     }
     let mut family = Family::counter(e, "listener_accepted", "Connections accepted")?;
     for (i, sums) in sums.iter().enumerate() {
-        family.put(&[listener(app, i)], sums.accepted as f64)?;
+        family.put(&[listener(plan, i)], sums.accepted as f64)?;
     }
     let help = "Connections closed before a backend was picked";
     let mut family = Family::counter(e, "listener_refused", help)?;
     for (i, sums) in sums.iter().enumerate() {
         for refusal in Refusal::ALL {
-            let labels = [listener(app, i), ("reason", refusal.name().to_owned())];
+            let labels = [listener(plan, i), ("reason", refusal.name().to_owned())];
             family.put(&labels, sums.refused[refusal as usize] as f64)?;
         }
     }
     let mut family = Family::counter(e, "listener_ended", "Connections ended, by reason")?;
     for (i, sums) in sums.iter().enumerate() {
         for reason in EndReason::ALL {
-            let labels = [listener(app, i), ("reason", reason.name().to_owned())];
+            let labels = [listener(plan, i), ("reason", reason.name().to_owned())];
             family.put(&labels, sums.ended[reason as usize] as f64)?;
         }
     }
@@ -257,15 +264,15 @@ fn listeners(app: &App, sums: &[Sums], e: &mut DescriptorEncoder<'_>) -> fmt::Re
             for path in Path::ALL {
                 let words = [("direction", direction.name()), ("path", path.name())];
                 let [direction_label, path_label] = words.map(|(k, v)| (k, v.to_owned()));
-                let labels = [listener(app, i), direction_label, path_label];
+                let labels = [listener(plan, i), direction_label, path_label];
                 family.put(&labels, sums.bytes_of(direction, path) as f64)?;
             }
         }
     }
     let mut family = Family::counter(e, "listener_over_range", OVER_RANGE)?;
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let gathered = told.gathered();
     for (i, latency) in gathered.kept.listeners.iter().enumerate() {
-        family.put(&[listener(app, i)], stats::over_range(latency.phases()) as f64)?;
+        family.put(&[listener(plan, i)], stats::over_range(latency.phases()) as f64)?;
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use super::stats;
 use crate::{
     bridge::{Refusal, ShardBoard},
     coordinator::{
-        App,
-        know::events::{Bound, Event},
+        facts::Facts,
+        know::events::{Bound, Event, Events},
     },
     counter::Gate,
 };
@@ -45,18 +45,18 @@ enum News {
 }
 
 /// Looks for ever.
-pub async fn run(app: Arc<App>) {
-    let mut marks: Vec<Mark> = readings(&app).iter().map(|_| Mark::default()).collect();
+pub async fn run(facts: Arc<Facts>, events: Arc<Events>) {
+    let mut marks: Vec<Mark> = readings(&facts).iter().map(|_| Mark::default()).collect();
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
         let now = Instant::now();
-        app.bridge.set_scarce(tcp_memory().is_some_and(|(pages, low)| pages > low / 2));
-        for (mark, reading) in marks.iter_mut().zip(readings(&app)) {
+        facts.bridge.set_scarce(tcp_memory().is_some_and(|(pages, low)| pages > low / 2));
+        for (mark, reading) in marks.iter_mut().zip(readings(&facts)) {
             match mark.look(reading.full, reading.refusals, now) {
-                Some(News::Reached) => app.events.tell(Event::LimitReached(reading.bound)),
-                Some(News::Left) => app.events.tell(Event::LimitLeft(reading.bound)),
+                Some(News::Reached) => events.tell(Event::LimitReached(reading.bound)),
+                Some(News::Left) => events.tell(Event::LimitLeft(reading.bound)),
                 None => {}
             }
         }
@@ -89,10 +89,10 @@ impl Mark {
 }
 
 /// Every bound, always in the same order.
-fn readings(app: &App) -> Vec<Reading> {
-    let (gates, boards) = (&app.bridge.gates, &app.bridge.boards);
-    let names: Vec<&String> = app.bridge.plan.listeners.iter().map(|l| &l.name).collect();
-    let sums: Vec<stats::Sums> = (0..names.len()).map(|l| stats::sums(app, l)).collect();
+fn readings(facts: &Facts) -> Vec<Reading> {
+    let (gates, boards) = (&facts.bridge.gates, &facts.bridge.boards);
+    let names: Vec<&String> = facts.bridge.plan.listeners.iter().map(|l| &l.name).collect();
+    let sums: Vec<stats::Sums> = (0..names.len()).map(|l| stats::sums(boards, l)).collect();
     let of_all = |refusal: Refusal| sums.iter().map(|s| s.refused[refusal as usize]).sum::<u64>();
     let pauses: u64 = boards.shards.iter().map(|shard| shard.accept_pauses.get()).sum();
     let of_process = |limit: &'static str, full: bool, refusals: u64| {
@@ -103,8 +103,8 @@ fn readings(app: &App) -> Vec<Reading> {
     let mut readings = vec![
         of_process(Refusal::RuntimeFull.name(), is_full(&gates.runtime), runtime_refusals),
         of_process(Refusal::Descriptors.name(), false, pauses + of_all(Refusal::Descriptors)),
-        of_process("access_log", false, app.bridge.access_lines_dropped()),
-        of_process("tcp_memory", app.bridge.is_scarce(), 0),
+        of_process("access_log", false, facts.bridge.access_lines_dropped()),
+        of_process("tcp_memory", facts.bridge.is_scarce(), 0),
     ];
     for (i, (name, sums)) in names.iter().zip(&sums).enumerate() {
         let gate = &gates.listeners[i];
@@ -121,13 +121,14 @@ fn readings(app: &App) -> Vec<Reading> {
         }
     }
     let shards = boards.shards.iter().enumerate();
-    readings.extend(shards.flat_map(|(id, shard)| of_shard(app, id, shard)));
+    readings
+        .extend(shards.flat_map(|(id, shard)| of_shard(facts.limits.pipes_per_shard, id, shard)));
     readings
 }
 
-fn of_shard(app: &App, id: usize, shard: &ShardBoard) -> [Reading; 2] {
+fn of_shard(pipes_max: u32, id: usize, shard: &ShardBoard) -> [Reading; 2] {
     // Where pipes are not wanted, none are missed.
-    let pipes_dry = match app.limits.pipes_per_shard {
+    let pipes_dry = match pipes_max {
         0 => 0,
         _ => shard.meters.pipes_dry.get(),
     };

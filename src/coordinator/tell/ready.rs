@@ -14,22 +14,30 @@ use axum::{
 use serde_json::json;
 
 use crate::{
-    bridge::{Phase, ShardState},
+    bridge::{Bridge, Phase, ShardState},
     config::Ready,
-    coordinator::{App, know::pools::Pool, shown::shown},
+    coordinator::{
+        facts::Facts,
+        know::{Known, pools::Pool},
+        shown::shown,
+    },
 };
 
 /// `GET /ready`.
-pub async fn page(State(app): State<Arc<App>>) -> Response {
-    let listeners: Vec<usize> = (0..app.bridge.plan.listeners.len()).collect();
-    answer(&app, &listeners)
+pub async fn page(State(facts): State<Arc<Facts>>, State(known): State<Arc<Known>>) -> Response {
+    let listeners: Vec<usize> = (0..facts.bridge.plan.listeners.len()).collect();
+    answer(&facts, &known, &listeners)
 }
 
 /// `GET /ready/{listener}`.
-pub async fn page_of(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
-    let listeners = &app.bridge.plan.listeners;
+pub async fn page_of(
+    State(facts): State<Arc<Facts>>,
+    State(known): State<Arc<Known>>,
+    Path(name): Path<String>,
+) -> Response {
+    let listeners = &facts.bridge.plan.listeners;
     match listeners.iter().position(|listener| listener.name == name) {
-        Some(listener) => answer(&app, &[listener]),
+        Some(listener) => answer(&facts, &known, &[listener]),
         None => {
             let known: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
             let (name, known) = (shown(&name), known.join(", "));
@@ -40,11 +48,11 @@ pub async fn page_of(State(app): State<Arc<App>>, Path(name): Path<String>) -> R
 }
 
 /// What is to be said of some listeners together.
-fn answer(app: &App, listeners: &[usize]) -> Response {
+fn answer(facts: &Facts, known: &Known, listeners: &[usize]) -> Response {
     let mut unable = Vec::new();
     let mut warnings = Vec::new();
-    let pools = app.pools_in_force();
-    for listener in listeners.iter().map(|i| &app.bridge.plan.listeners[*i]) {
+    let pools = known.pools_in_force();
+    for listener in listeners.iter().map(|i| &facts.bridge.plan.listeners[*i]) {
         let pool = pools.get(listener.pool);
         if pool.healthy() == 0 {
             let (pool, name) = (&pool.name, &listener.name);
@@ -54,8 +62,8 @@ fn answer(app: &App, listeners: &[usize]) -> Response {
         warnings.extend(sentence.filter(|sentence| !warnings.contains(sentence)));
     }
     drop(pools);
-    let mut reasons = life(app);
-    if is_enough(app.config.admin.ready, listeners.len() - unable.len(), listeners.len()) {
+    let mut reasons = life(facts.bridge);
+    if is_enough(facts.config.admin.ready, listeners.len() - unable.len(), listeners.len()) {
         unable.append(&mut warnings);
         warnings = unable;
     } else {
@@ -79,12 +87,12 @@ fn is_enough(rule: Ready, able: usize, all: usize) -> bool {
 }
 
 /// Why nobody should come, whatever the pools are like.
-fn life(app: &App) -> Vec<String> {
+fn life(bridge: &Bridge) -> Vec<String> {
     let mut reasons = Vec::new();
-    if app.bridge.phase() > Phase::Running {
+    if bridge.phase() > Phase::Running {
         reasons.push("draining".to_owned());
     }
-    if app.bridge.boards.shards.iter().any(|shard| shard.state() == ShardState::Starting) {
+    if bridge.boards.shards.iter().any(|shard| shard.state() == ShardState::Starting) {
         reasons.push("starting".to_owned());
     }
     reasons

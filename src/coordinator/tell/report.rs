@@ -2,38 +2,41 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::stats::{self, Sums};
+use super::{
+    Told,
+    stats::{self, Sums},
+};
 use crate::{
-    bridge::{Direction, ListenerLatency},
-    coordinator::App,
+    bridge::{Bridge, Direction, ListenerLatency},
+    coordinator::facts::Facts,
     hist::Latency,
 };
 
 /// Logs one line per listener and period, for ever.
-pub async fn run(app: Arc<App>) {
-    let Some(every) = app.config.log.report else { return };
-    let mut before = sums(&app);
+pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
+    let Some(every) = facts.config.log.report else { return };
+    let mut before = sums(facts.bridge);
     loop {
         tokio::time::sleep(every).await;
-        let now = sums(&app);
-        log(&app, &before, &now, every);
+        let now = sums(facts.bridge);
+        log((facts.bridge, &told), &before, &now, every);
         before = now;
     }
 }
 
-fn sums(app: &App) -> Vec<Sums> {
-    (0..app.bridge.plan.listeners.len()).map(|l| stats::sums(app, l)).collect()
+fn sums(bridge: &Bridge) -> Vec<Sums> {
+    (0..bridge.plan.listeners.len()).map(|l| stats::sums(&bridge.boards, l)).collect()
 }
 
-fn log(app: &App, before: &[Sums], now: &[Sums], every: Duration) {
-    let mut gathered = app.gathered.lock().expect("nobody panics holding it");
+fn log((bridge, told): (&Bridge, &Told), before: &[Sums], now: &[Sums], every: Duration) {
+    let mut gathered = told.gathered();
     for (i, (before, now)) in before.iter().zip(now).enumerate() {
         let latency = &gathered.since_report[i];
         let (connect, first) = (latency.connect.percentiles(), latency.first_byte.percentiles());
         let rate = |n: u64, m: u64| (n - m) as f64 / every.as_secs_f64();
         let bytes = |way| rate(now.bytes(way), before.bytes(way)) / 1e6;
         tracing::info!(
-            listener = app.bridge.plan.listeners[i].name,
+            listener = bridge.plan.listeners[i].name,
             active = now.active(),
             accepted_per_s = format_args!("{:.1}", rate(now.accepted, before.accepted)),
             up_mb_per_s = format_args!("{:.2}", bytes(Direction::Up)),
@@ -51,9 +54,9 @@ fn log(app: &App, before: &[Sums], now: &[Sums], every: Duration) {
 }
 
 /// What the process did in its life; logged when it ends.
-pub fn totals(app: &App, in_time: bool) {
-    for (i, listener) in app.bridge.plan.listeners.iter().enumerate() {
-        let sums = stats::sums(app, i);
+pub fn totals(bridge: &Bridge, in_time: bool) {
+    for (i, listener) in bridge.plan.listeners.iter().enumerate() {
+        let sums = stats::sums(&bridge.boards, i);
         let ended = serde_json::to_string(&sums.ended_by_name()).unwrap_or_default();
         tracing::info!(listener = listener.name, accepted = sums.accepted, ended, "drained");
     }

@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep_until};
 
 use self::ring::{Ring, Sample, Spread};
 use super::{
-    events, gather,
+    Told, events, gather,
     stats::{self, Sums},
 };
-use crate::coordinator::App;
+use crate::coordinator::facts::Facts;
 
 /// Between two samples, at least.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -47,27 +47,27 @@ fn unix_ms() -> u64 {
 
 /// Takes samples for ever, each a period after the one before, however late that was: two close to
 /// each other would be a spike to whoever divides by what is between them.
-pub async fn run(app: Arc<App>) {
+pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
     let (mut before, mut began) = (Sums::default(), Instant::now());
     loop {
         sleep_until(began + PERIOD).await;
-        gather::gather(&app);
-        let (now, span) = (stats::all_sums(&app), began.elapsed());
+        gather::gather(&facts, &told);
+        let (now, span) = (stats::all_sums(facts.bridge), began.elapsed());
         began += span;
         let sample = Sample {
             unix_ms: unix_ms(),
             span_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
             active: now.active(),
             counts: now.since(&before),
-            latency: take_latency(&app),
+            latency: take_latency(&told),
         };
-        app.seconds.0.lock().expect("nobody panics holding it").push(sample);
+        told.seconds.0.lock().expect("nobody panics holding it").push(sample);
         before = now;
     }
 }
 
-fn take_latency(app: &App) -> [Spread; 3] {
-    let mut gathered = app.gathered.lock().expect("nobody panics holding it");
+fn take_latency(told: &Told) -> [Spread; 3] {
+    let mut gathered = told.gathered();
     gathered.since_sample.each_mut().map(|latency| {
         let spread = Spread::of(latency);
         latency.clear();
@@ -76,10 +76,10 @@ fn take_latency(app: &App) -> [Spread; 3] {
 }
 
 /// `GET /stats/history`, `GET /stats/history?after=SEQ`.
-pub async fn page(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+pub async fn page(State(told): State<Arc<Told>>, RawQuery(query): RawQuery) -> Response {
     match events::after(query.as_deref().unwrap_or(""), "a sample") {
         Ok(seq) => {
-            let ring = app.seconds.0.lock().expect("nobody panics holding it");
+            let ring = told.seconds.0.lock().expect("nobody panics holding it");
             Json(ring.after(seq)).into_response()
         }
         Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),

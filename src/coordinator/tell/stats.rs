@@ -6,13 +6,10 @@ use std::{collections::BTreeMap, iter, ops::Add};
 
 pub use self::json::render;
 use crate::{
-    bridge::{Direction, EndReason, Path, PickError, Refusal},
-    coordinator::{
-        App,
-        know::{
-            counts::{self, BackendSums},
-            pools,
-        },
+    bridge::{Boards, Bridge, Direction, EndReason, Path, PickError, Refusal},
+    coordinator::know::{
+        counts::{self, BackendSums},
+        pools,
     },
     hist::History,
 };
@@ -31,9 +28,9 @@ pub struct Sums {
 
 /// Adds up a listener's counters. Ends are read before accepts, so that what happens meanwhile
 /// never makes more ends than beginnings.
-pub fn sums(app: &App, listener: usize) -> Sums {
+pub fn sums(boards: &Boards, listener: usize) -> Sums {
     let mut sums = Sums::default();
-    for shard in &app.bridge.boards.shards {
+    for shard in &boards.shards {
         let board = &shard.listeners[listener];
         for reason in EndReason::ALL {
             sums.ended[reason as usize] += board.ended(reason).get();
@@ -52,9 +49,11 @@ pub fn sums(app: &App, listener: usize) -> Sums {
 }
 
 /// The same over all listeners.
-pub fn all_sums(app: &App) -> Sums {
-    let listeners = 0..app.bridge.plan.listeners.len();
-    listeners.map(|l| sums(app, l)).fold(Sums::default(), |all, one| all.with(&one, u64::add))
+pub fn all_sums(bridge: &Bridge) -> Sums {
+    let listeners = 0..bridge.plan.listeners.len();
+    listeners
+        .map(|l| sums(&bridge.boards, l))
+        .fold(Sums::default(), |all, one| all.with(&one, u64::add))
 }
 
 impl Sums {
@@ -115,8 +114,8 @@ impl Sums {
 }
 
 /// What a backend has counted since it came.
-pub fn backend_sums(app: &App, slot: usize, backend: &pools::Backend) -> BackendSums {
-    let (now, before) = (counts::board_sums(app.bridge, slot), &backend.before);
+pub fn backend_sums(bridge: &Bridge, slot: usize, backend: &pools::Backend) -> BackendSums {
+    let (now, before) = (counts::board_sums(bridge, slot), &backend.before);
     let since = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
     let each = |i: usize| since((&now.failures[i], &before.failures[i]));
     BackendSums {
@@ -127,8 +126,8 @@ pub fn backend_sums(app: &App, slot: usize, backend: &pools::Backend) -> Backend
     }
 }
 /// The busiest shard's connections over the mean; 1 when there are none.
-pub fn shard_spread(app: &App) -> f64 {
-    let active: Vec<u64> = app.bridge.boards.shards.iter().map(|s| s.active()).collect();
+pub fn shard_spread(boards: &Boards) -> f64 {
+    let active: Vec<u64> = boards.shards.iter().map(|s| s.active()).collect();
     let (most, sum) = (active.iter().max().copied().unwrap_or(0), active.iter().sum::<u64>());
     if sum == 0 { 1.0 } else { most as f64 * active.len() as f64 / sum as f64 }
 }
@@ -150,8 +149,8 @@ pub struct PoolSums {
 }
 
 /// Adds up a pool's counters.
-pub fn pool_sums(app: &App, pool: usize) -> PoolSums {
-    let boards = app.bridge.boards.shards.iter().map(|shard| &shard.pools[pool]);
+pub fn pool_sums(boards: &Boards, pool: usize) -> PoolSums {
+    let boards = boards.shards.iter().map(|shard| &shard.pools[pool]);
     PoolSums {
         retries: boards.clone().map(|board| board.retries.get()).sum(),
         retries_denied: boards.map(|board| board.retries_denied.get()).sum(),

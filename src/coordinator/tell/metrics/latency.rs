@@ -18,7 +18,8 @@ use super::{
     native::{self, Buckets},
 };
 use crate::{
-    coordinator::App,
+    bridge::Plan,
+    coordinator::tell::Told,
     hist::{BOUNDS_US, History, Summary},
 };
 
@@ -65,13 +66,17 @@ impl<'e> Latencies<'e> {
 }
 
 /// The histograms of listeners.
-pub fn listeners(app: &App, form: Form, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+pub fn listeners(
+    (plan, told): (&Plan, &Told),
+    form: Form,
+    e: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let gathered = told.gathered();
     let help = "Time to each phase, from accept";
     let mut family = Latencies::new(e, "listener_latency", help, form)?;
     for (i, latency) in gathered.kept.listeners.iter().enumerate() {
         for (phase, latency) in latency.phases() {
-            family.put(&[listener(app, i), ("phase", phase.to_owned())], latency)?;
+            family.put(&[listener(plan, i), ("phase", phase.to_owned())], latency)?;
         }
     }
     Ok(())

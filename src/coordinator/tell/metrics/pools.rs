@@ -6,14 +6,13 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{Family, Form, Label, OVER_RANGE, latency::Latencies};
 use crate::{
-    bridge::{Direction, Failure},
+    bridge::{Boards, Bridge, Direction, Failure},
     coordinator::{
-        App,
         know::{
             counts::BackendSums,
             pools::{Backend, Lookup, Name, Pool, Pools},
         },
-        tell::stats,
+        tell::{Told, stats},
     },
     health::standing::State,
 };
@@ -54,14 +53,18 @@ fn with(row: &Row<'_>, key: &'static str, value: &'static str) -> [Label; 3] {
 }
 
 /// Gauges and counters.
-pub fn counts(app: &App, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    of_pools(app, pools, e)?;
+pub fn counts(
+    (bridge, told): (&Bridge, &Told),
+    pools: &Chosen<'_>,
+    e: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    of_pools(&bridge.boards, pools, e)?;
     let rows = rows(pools);
     states(&rows, e)?;
     let sums: Vec<BackendSums> =
-        rows.iter().map(|row| stats::backend_sums(app, row.slot, row.known)).collect();
+        rows.iter().map(|row| stats::backend_sums(bridge, row.slot, row.known)).collect();
     traffic(&rows, &sums, e)?;
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let gathered = told.gathered();
     let mut family = Family::counter(e, "backend_over_range", OVER_RANGE)?;
     for row in &rows {
         let phases = gathered.kept.backends[row.slot].phases();
@@ -74,7 +77,7 @@ fn flag(so: bool) -> f64 {
     f64::from(u8::from(so))
 }
 
-fn of_pools(app: &App, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn of_pools(boards: &Boards, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let label = |pool: &Pool| [("pool", pool.name.clone())];
     let help = "1 while too few backends are healthy and all of them are used";
     let mut family = Family::gauge(e, "pool_panic", help)?;
@@ -87,12 +90,12 @@ fn of_pools(app: &App, pools: &Chosen<'_>, e: &mut DescriptorEncoder<'_>) -> fmt
     }
     let mut family = Family::counter(e, "pool_retries", "Attempts after a timed-out dial")?;
     for (i, pool) in pools {
-        family.put(&label(pool), stats::pool_sums(app, *i).retries as f64)?;
+        family.put(&label(pool), stats::pool_sums(boards, *i).retries as f64)?;
     }
     let help = "Attempts after a timed-out dial that the retry budget did not allow";
     let mut family = Family::counter(e, "pool_retries_denied", help)?;
     for (i, pool) in pools {
-        family.put(&label(pool), stats::pool_sums(app, *i).retries_denied as f64)?;
+        family.put(&label(pool), stats::pool_sums(boards, *i).retries_denied as f64)?;
     }
     of_names(pools, e)
 }
@@ -199,12 +202,12 @@ fn traffic(rows: &[Row<'_>], sums: &[BackendSums], e: &mut DescriptorEncoder<'_>
 
 /// Histograms.
 pub fn latencies(
-    app: &App,
+    told: &Told,
     pools: &Chosen<'_>,
     form: Form,
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let gathered = told.gathered();
     let help = "Time of a dial, and from established to the first byte";
     let mut family = Latencies::new(e, "backend_latency", help, form)?;
     for row in rows(pools) {

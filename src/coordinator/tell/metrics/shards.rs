@@ -7,7 +7,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{Family, Label};
 use crate::{
     bridge::ShardBoard,
-    coordinator::{App, tell::stats::pick_error_mean},
+    coordinator::{
+        facts::Facts,
+        tell::{Told, stats::pick_error_mean},
+    },
     rt::CHUNKS_MAX,
 };
 
@@ -81,9 +84,9 @@ const SHARD_METRICS: [ShardMetric; 23] = [
 ];
 
 /// Gauges and counters.
-pub fn shards(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn shards(facts: &Facts, told: &Told, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let label = |id: usize| -> [Label; 1] { [("shard", id.to_string())] };
-    let shards = &app.bridge.boards.shards;
+    let shards = &facts.bridge.boards.shards;
     for (name, help, grows, value) in SHARD_METRICS {
         let mut family = match grows {
             true => Family::counter(e, name, help)?,
@@ -95,7 +98,7 @@ pub fn shards(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     }
     let mut family = Family::gauge(e, "shard_pipes_max", "Pipes that may be open")?;
     for id in 0..shards.len() {
-        family.put(&label(id), f64::from(app.limits.pipes_per_shard))?;
+        family.put(&label(id), f64::from(facts.limits.pipes_per_shard))?;
     }
     let mut family = Family::gauge(e, "shard_cpu", "The CPU it is pinned to, if it is")?;
     for (id, cpu) in shards.iter().enumerate().filter_map(|(id, s)| Some((id, s.cpu?))) {
@@ -103,7 +106,7 @@ pub fn shards(app: &App, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     }
     let help = "Share of a core used in the last second";
     let mut family = Family::gauge(e, "shard_busy_ratio", help)?;
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+    let gathered = told.gathered();
     for (id, busy) in gathered.busy.iter().enumerate() {
         family.put(&label(id), busy.ratio())?;
     }

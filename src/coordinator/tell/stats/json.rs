@@ -13,16 +13,23 @@ use super::{
     sums,
 };
 use crate::{
-    bridge::{Direction, Failure, Path, RecordQueue},
+    bridge::{Bridge, Direction, Failure, Path, RecordQueue},
     config::Word,
-    coordinator::{App, know::pools, tell::gather::Gathered},
+    coordinator::{
+        facts::Facts,
+        know::{Known, check::Places, pools},
+        tell::{AdminCounts, Told, Whole, gather::Gathered},
+    },
     hist::{History, Percentiles},
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
 };
 
 /// The whole of `/stats`, as JSON.
-pub fn render(app: &App) -> Vec<u8> {
-    let page = Page { head: head(app), listeners: Listeners(app), pools: PoolList(app) };
+pub fn render(whole: &Whole) -> Vec<u8> {
+    let Whole { facts, known, told, .. } = whole;
+    let listeners = Listeners { facts, told };
+    let pools = PoolList { bridge: facts.bridge, known, told };
+    let page = Page { head: head(whole), listeners, pools };
     serde_json::to_vec(&page).expect("memory takes every byte")
 }
 
@@ -34,59 +41,60 @@ struct Page<'a> {
     pools: PoolList<'a>,
 }
 
-fn head(app: &App) -> Value {
+fn head(whole: &Whole) -> Value {
+    let Whole { facts, known, told, admin } = whole;
+    let bridge = facts.bridge;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "uptime_s": app.started.elapsed().as_secs(),
-        "state": app.bridge.phase().name(),
-        "driver": app.driver.driver.name(),
-        "driver_reason": app.driver.reason,
-        "config": { "generation": CONFIG_GENERATION, "digest": app.config.digest },
-        "connections_active": app.bridge.gates.runtime.taken(),
-        "max_connections": app.bridge.gates.runtime.places(),
-        "log_lines_lost_total": app.lost_lines.count(),
-        "sources": sources(app),
-        "access_log": access_log(app),
-        "admin": admin(app),
-        "checks": checks(app),
-        "shards": shards(app),
-        "shard_spread": shard_spread(app),
+        "uptime_s": facts.started.elapsed().as_secs(),
+        "state": bridge.phase().name(),
+        "driver": facts.driver.driver.name(),
+        "driver_reason": facts.driver.reason,
+        "config": { "generation": CONFIG_GENERATION, "digest": facts.config.digest },
+        "connections_active": bridge.gates.runtime.taken(),
+        "max_connections": bridge.gates.runtime.places(),
+        "log_lines_lost_total": facts.lost_lines.count(),
+        "sources": sources(bridge),
+        "access_log": access_log(bridge),
+        "admin": self::admin(admin),
+        "checks": checks(&known.check_places),
+        "shards": shards(facts, told),
+        "shard_spread": shard_spread(&bridge.boards),
     })
 }
 
-fn admin(app: &App) -> Value {
-    let taken = app.admin.places.taken();
+fn admin(counts: &AdminCounts) -> Value {
     json!({
-        "connections": taken.connections,
+        "connections": counts.connections,
         "connections_max": ADMIN_CONNS_MAX + PROBE_CONNS_MAX,
-        "evicted_total": taken.evicted,
-        "changes_refused_total": app.admin.refused.total(),
+        "evicted_total": counts.evicted,
+        "changes_refused_total": counts.changes_refused,
     })
 }
 
-fn checks(app: &App) -> Value {
-    let (running, waiting) = app.check_places.counts();
+fn checks(places: &Places) -> Value {
+    let (running, waiting) = places.counts();
     json!({ "running": running, "running_max": CHECKS_AT_ONCE_MAX, "waiting": waiting })
 }
 
-fn sources(app: &App) -> Value {
-    let sources = &app.bridge.gates.sources;
+fn sources(bridge: &Bridge) -> Value {
+    let sources = &bridge.gates.sources;
     let (in_use, max) = sources.fill();
     json!({ "in_use": in_use, "max": max, "overflows_total": sources.overflows() })
 }
 
-fn access_log(app: &App) -> Value {
-    let queues = || app.bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
+fn access_log(bridge: &Bridge) -> Value {
+    let queues = || bridge.boards.shards.iter().filter_map(|shard| shard.records.as_ref());
     json!({
-        "lines_total": app.bridge.access_log.lines.get(),
-        "dropped_total": app.bridge.access_lines_dropped(),
+        "lines_total": bridge.access_log.lines.get(),
+        "dropped_total": bridge.access_lines_dropped(),
         "queued": queues().map(RecordQueue::len).sum::<usize>(),
         "queue_max": queues().count() * ACCESS_RECORDS_MAX,
     })
 }
 
-fn shards(app: &App) -> Vec<Value> {
-    let gathered = app.gathered.lock().expect("nobody panics holding it");
+fn shards(facts: &Facts, told: &Told) -> Vec<Value> {
+    let gathered = told.gathered();
     let shard = |(id, shard): (usize, &crate::bridge::ShardBoard)| {
         let meters = shard.meters;
         json!({
@@ -105,7 +113,7 @@ fn shards(app: &App) -> Vec<Value> {
             "pipes_in_use": meters.pipes_in_use.get(),
             "pipes_open": meters.pipes_open.get(),
             "pipes_grown": meters.pipes_grown.get(),
-            "pipes_max": app.limits.pipes_per_shard,
+            "pipes_max": facts.limits.pipes_per_shard,
             "pipes_dry_total": meters.pipes_dry.get(),
             "buffers_in_use": meters.chunks_in_use.get(),
             "buffers_max": crate::rt::CHUNKS_MAX,
@@ -118,7 +126,7 @@ fn shards(app: &App) -> Vec<Value> {
             "ring_completions_lost_total": meters.ring_completions_lost.get(),
         })
     };
-    app.bridge.boards.shards.iter().enumerate().map(shard).collect()
+    facts.bridge.boards.shards.iter().enumerate().map(shard).collect()
 }
 
 /// A listener or a backend.
@@ -129,22 +137,25 @@ struct Entry<'a, const N: usize> {
     latency: Phases<'a, N>,
 }
 
-struct Listeners<'a>(&'a App);
+struct Listeners<'a> {
+    facts: &'a Facts,
+    told: &'a Told,
+}
 
 impl Serialize for Listeners<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let app = self.0;
-        let gathered = app.gathered.lock().expect("nobody panics holding it");
+        let (facts, bridge) = (self.facts, self.facts.bridge);
+        let gathered = self.told.gathered();
         let listener = |(i, listener): (usize, &crate::bridge::Listener)| {
-            let sums = sums(app, i);
+            let sums = sums(&bridge.boards, i);
             let phases = gathered.kept.listeners[i].phases();
             let words = json!({
                 "name": listener.name,
                 "mode": "tcp",
-                "addresses": app.bound[i],
-                "pool": app.bridge.plan.pools[listener.pool].name,
+                "addresses": facts.bound[i],
+                "pool": bridge.plan.pools[listener.pool].name,
                 "connections_active": sums.active(),
-                "max_connections": app.bridge.gates.listeners[i].places(),
+                "max_connections": bridge.gates.listeners[i].places(),
                 "accepted_total": sums.accepted,
                 "refused_total": sums.refused_by_name(),
                 "bytes_up_total": sums.bytes(Direction::Up),
@@ -156,11 +167,15 @@ impl Serialize for Listeners<'_> {
             });
             Entry { words, latency: Phases(phases) }
         };
-        to.collect_seq(app.bridge.plan.listeners.iter().enumerate().map(listener))
+        to.collect_seq(bridge.plan.listeners.iter().enumerate().map(listener))
     }
 }
 
-struct PoolList<'a>(&'a App);
+struct PoolList<'a> {
+    bridge: &'a Bridge,
+    known: &'a Known,
+    told: &'a Told,
+}
 
 #[derive(Serialize)]
 struct PoolEntry<'a> {
@@ -171,11 +186,11 @@ struct PoolEntry<'a> {
 
 impl Serialize for PoolList<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let app = self.0;
-        let gathered = app.gathered.lock().expect("nobody panics holding it");
+        let bridge = self.bridge;
+        let gathered = self.told.gathered();
         let entry = |(index, pool): (usize, _)| {
             let pool: &pools::Pool = pool;
-            let sums = pool_sums(app, index);
+            let sums = pool_sums(&bridge.boards, index);
             let words = json!({
                 "name": pool.name,
                 "balance": pool.balance.word(),
@@ -185,14 +200,14 @@ impl Serialize for PoolList<'_> {
                 "retries_denied_total": sums.retries_denied,
                 "names": pool.names.iter().map(|found| name(pool, found)).collect::<Vec<_>>(),
             });
-            PoolEntry { words, backends: Backends { app, gathered: &gathered, pool } }
+            PoolEntry { words, backends: Backends { bridge, gathered: &gathered, pool } }
         };
-        to.collect_seq(app.pools_in_force().all().enumerate().map(entry))
+        to.collect_seq(self.known.pools_in_force().all().enumerate().map(entry))
     }
 }
 
 struct Backends<'a> {
-    app: &'a App,
+    bridge: &'a Bridge,
     gathered: &'a Gathered,
     pool: &'a pools::Pool,
 }
@@ -200,7 +215,7 @@ struct Backends<'a> {
 impl Serialize for Backends<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let backend = |(slot, known): (usize, &pools::Backend)| {
-            let sums = backend_sums(self.app, slot, known);
+            let sums = backend_sums(self.bridge, slot, known);
             let phases = self.gathered.kept.backends[slot].phases();
             let failures = Failure::ALL.map(|f| (f.name(), sums.failures[f as usize]));
             let words = json!({
