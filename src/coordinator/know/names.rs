@@ -7,6 +7,7 @@
 //! getaddrinfo(3) does: in their order, one at a time.
 
 mod answer;
+mod place;
 mod watched;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -29,7 +30,7 @@ pub use self::{
     watched::{Told, Why},
 };
 use self::{
-    answer::{Found, Host, Place},
+    place::{Found, Host, Place},
     watched::Watched,
 };
 use crate::{
@@ -176,7 +177,7 @@ impl Names {
             let _place = self.places.acquire().await;
             let records = self.ask(name, RecordType::SRV).await?;
             let places = records.answers().iter().filter_map(place).collect();
-            let (places, too_many) = answer::first_places(places);
+            let (places, too_many) = place::first_places(places);
             (places, too_many, ttl(&records))
         };
         let hosts: BTreeSet<String> = places.iter().filter_map(Place::host).collect();

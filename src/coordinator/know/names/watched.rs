@@ -174,7 +174,7 @@ fn backoff(before: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::answer::{Found, Host, Place},
+        super::place::{Found, Host, Place},
         *,
     };
 
