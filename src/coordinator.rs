@@ -39,9 +39,9 @@ use self::{
 };
 use crate::{
     access_log::AccessLog,
-    args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::{Config, References},
+    errno::cause,
     limits::{FLUSH_MAX, Limits},
     log::LostLines,
     rt::Choice,

@@ -15,11 +15,11 @@ use std::{
 
 use crate::{
     access_log::AccessLog,
-    args::cause,
     bridge::{Bridge, Gates, Plan, Seat, Sources},
     config::{self, Auto, Config, Driver as DriverWish, References, Target},
     coordinator::{self, Events, Pools},
     counter::Gate,
+    errno::cause,
     limits::{Host, Limits},
     log,
     rt::{Bell, Driver, PipeBounds},

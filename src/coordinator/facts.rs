@@ -1,4 +1,5 @@
-//! What stays as it is while the process runs, and where its shards are. A leaf: every room may ask.
+//! What stays as it is while the process runs, and where its shards are. A leaf: every room may
+//! ask.
 
 use std::{
     net::SocketAddr,

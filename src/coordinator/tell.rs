@@ -1,4 +1,5 @@
-//! What the coordinator shows: pages, metrics and lines, from what is known and what shards counted.
+//! What the coordinator shows: pages, metrics and lines, made from what is known and from what
+//! shards have counted.
 
 pub mod events;
 pub mod gather;

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    args::cause,
     config::{HealthCheck, HttpProbe, Probe, SendProxy, TcpProbe},
+    errno::cause,
     health::CheckFailure,
     proxy_header::Header,
     sock,
