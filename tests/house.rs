@@ -12,7 +12,7 @@ const FILE_LINES_MAX: usize = 400;
 const LINE_WIDTH_MAX: usize = 100;
 
 /// Rooms that know no runtime, socket, file, clock or source of chance.
-const PURE: [&str; 34] = [
+const PURE: [&str; 35] = [
     "src/access_log/line.rs",
     "src/config/access.rs",
     "src/coordinator/admin/access.rs",
@@ -21,6 +21,7 @@ const PURE: [&str; 34] = [
     "src/coordinator/admin/gzip.rs",
     "src/coordinator/know/check/turns.rs",
     "src/coordinator/know/names/answer.rs",
+    "src/coordinator/know/names/place.rs",
     "src/coordinator/know/names/watched.rs",
     "src/coordinator/shown.rs",
     "src/coordinator/tell/metrics/accept.rs",
@@ -209,6 +210,17 @@ fn shard_and_coordinator_never_import_each_other() {
             let imports = imports(&source);
             let meets = words(&imports).any(|(_, word)| word == other);
             assert!(!meets, "{} imports {other}; they meet in `bridge`", source.path);
+        }
+    }
+}
+
+#[test]
+fn imports_between_the_rooms_of_the_coordinator_run_one_way() {
+    for (room, above) in [("know", &["tell", "admin"][..]), ("tell", &["admin"])] {
+        for source in rooms(&[&format!("coordinator/{room}")]) {
+            let imports = imports(&source);
+            let asks = words(&imports).find(|(_, word)| above.contains(word));
+            assert!(asks.is_none(), "{} imports {}", source.path, asks.unwrap().1);
         }
     }
 }
