@@ -7,7 +7,7 @@
 //! Its rooms: `know` is what it knows of backends, `tell` what it shows, `admin` the endpoint.
 //! Imports run in this one direction, `know` <- `tell` <- `admin`; `facts` and `shown` are leaves
 //! that all of them use, `signals` is for this file. What the tasks share is in three parts: the
-//! fixed [`Facts`] of the process, what is [`Known`], what was gathered to be [`Told`].
+//! fixed `Facts` of the process, what is `Known`, what was gathered to be `Told`.
 
 mod admin;
 mod facts;

@@ -12,7 +12,7 @@ mod gzip;
 mod operator;
 mod patience;
 mod places;
-pub mod refused;
+pub(super) mod refused;
 mod server;
 
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use super::{
 /// What pages are made from; each takes the parts that it shows.
 #[derive(Clone)]
 pub(super) struct Endpoint {
-    pub facts: Arc<Facts>,
-    pub known: Arc<Known>,
-    pub told: Arc<Told>,
-    pub clients: Arc<Clients>,
+    pub(super) facts: Arc<Facts>,
+    pub(super) known: Arc<Known>,
+    pub(super) told: Arc<Told>,
+    pub(super) clients: Arc<Clients>,
 }
 
 impl Endpoint {

@@ -11,18 +11,18 @@ use crate::{bridge::Bridge, config::Config, limits::Limits, log::LostLines, rt::
 /// Facts of the process.
 pub(super) struct Facts {
     /// The configuration in force.
-    pub config: Config,
+    pub(super) config: Config,
     /// What it shares with the shards.
-    pub bridge: &'static Bridge,
+    pub(super) bridge: &'static Bridge,
     /// What the shards wait with, and why.
-    pub driver: Choice,
+    pub(super) driver: Choice,
     /// What fits this host.
-    pub limits: Limits,
+    pub(super) limits: Limits,
     /// The addresses each listener is bound to, in the order of the plan.
-    pub bound: Vec<Vec<SocketAddr>>,
+    pub(super) bound: Vec<Vec<SocketAddr>>,
     /// Counts log lines that were dropped.
-    pub lost_lines: LostLines,
-    pub started: Instant,
+    pub(super) lost_lines: LostLines,
+    pub(super) started: Instant,
     /// The same by the clock on the wall, read once: it may be set meanwhile.
-    pub started_at: SystemTime,
+    pub(super) started_at: SystemTime,
 }

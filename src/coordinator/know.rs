@@ -1,11 +1,11 @@
 //! What the coordinator knows of backends: who they are, whether they are well, and what changed.
 
-pub mod check;
-pub mod counts;
-pub mod events;
-pub mod lookups;
+pub(super) mod check;
+pub(super) mod counts;
+pub(super) mod events;
+pub(super) mod lookups;
 pub mod names;
-pub mod pools;
+pub(super) mod pools;
 mod probe;
 
 use std::{
@@ -20,7 +20,7 @@ use super::facts::Facts;
 use crate::config::References;
 
 /// What is known of backends, and what those need who find it out.
-pub struct Known {
+pub(super) struct Known {
     facts: Arc<Facts>,
     pools: Mutex<Pools>,
     /// Who leads where.

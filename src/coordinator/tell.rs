@@ -1,17 +1,17 @@
 //! What the coordinator shows: pages, metrics and lines, made from what is known and from what
 //! shards have counted.
 
-pub mod events;
-pub mod gather;
-pub mod histograms;
-pub mod metrics;
-pub mod page;
-pub mod panics;
-pub mod pressure;
-pub mod ready;
-pub mod report;
-pub mod seconds;
-pub mod stats;
+pub(super) mod events;
+pub(super) mod gather;
+pub(super) mod histograms;
+pub(super) mod metrics;
+pub(super) mod page;
+pub(super) mod panics;
+pub(super) mod pressure;
+pub(super) mod ready;
+pub(super) mod report;
+pub(super) mod seconds;
+pub(super) mod stats;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -44,15 +44,15 @@ impl Told {
 
 /// What the two pages that show everything are made from.
 pub(super) struct Whole {
-    pub facts: Arc<Facts>,
-    pub known: Arc<Known>,
-    pub told: Arc<Told>,
-    pub admin: AdminCounts,
+    pub(super) facts: Arc<Facts>,
+    pub(super) known: Arc<Known>,
+    pub(super) told: Arc<Told>,
+    pub(super) admin: AdminCounts,
 }
 
 /// What is shown of the admin endpoint itself; it says so, since `admin` is not asked from here.
 pub(super) struct AdminCounts {
-    pub connections: usize,
-    pub evicted: u64,
-    pub changes_refused: u64,
+    pub(super) connections: usize,
+    pub(super) evicted: u64,
+    pub(super) changes_refused: u64,
 }

@@ -172,7 +172,7 @@ fn process(whole: &Whole, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     Family::gauge(e, "config_generation", "Configurations in force so far")?
         .put(&none, f64::from(stats::CONFIG_GENERATION))?;
     checks(&known.check_places, e)?;
-    self::admin(admin, e)?;
+    of_admin(admin, e)?;
     sources(bridge, e)?;
     access_log(bridge, e)
 }
@@ -187,7 +187,7 @@ fn checks(places: &Places, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         .put(&none, waiting as f64)
 }
 
-fn admin(counts: &AdminCounts, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn of_admin(counts: &AdminCounts, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let none: [Label; 0] = [];
     Family::gauge(e, "admin_connections", "Connections to the admin endpoint")?
         .put(&none, counts.connections as f64)?;

@@ -56,14 +56,14 @@ fn head(whole: &Whole) -> Value {
         "log_lines_lost_total": facts.lost_lines.count(),
         "sources": sources(bridge),
         "access_log": access_log(bridge),
-        "admin": self::admin(admin),
+        "admin": of_admin(admin),
         "checks": checks(&known.check_places),
         "shards": shards(facts, told),
         "shard_spread": shard_spread(&bridge.boards),
     })
 }
 
-fn admin(counts: &AdminCounts) -> Value {
+fn of_admin(counts: &AdminCounts) -> Value {
     json!({
         "connections": counts.connections,
         "connections_max": ADMIN_CONNS_MAX + PROBE_CONNS_MAX,
