@@ -7,7 +7,7 @@
 //! Its rooms: `know` is what it knows of backends, `tell` what it shows, `admin` the endpoint.
 //! Imports run in this one direction, `know` <- `tell` <- `admin`; `facts` and `shown` are leaves
 //! that all of them use, `signals` is for this file. What the tasks share is in three parts: the
-//! fixed `Facts` of the process, what is `Known`, what was gathered to be `Told`.
+//! fixed `Facts` of the process, what is `Known`, what shards have `Recorded`.
 
 mod admin;
 mod facts;
@@ -35,7 +35,7 @@ use self::{
         events::{Event, Serving},
         lookups, pools,
     },
-    tell::{Told, gather, panics, pressure, report, seconds, stats},
+    tell::{Recorded, gather, panics, pressure, report, seconds, stats},
 };
 use crate::{
     access_log::AccessLog,
@@ -78,7 +78,7 @@ pub struct Setup {
 /// What the life of the process is followed with, from the first line to the last.
 struct Life {
     facts: Arc<Facts>,
-    told: Arc<Told>,
+    recorded: Arc<Recorded>,
     events: Arc<Events>,
 }
 
@@ -124,13 +124,13 @@ pub fn run(setup: Setup) -> Result<(), String> {
             started: Instant::now(),
             started_at: SystemTime::now(),
         });
-        let told = Arc::new(Told::new(setup.bridge));
-        let life = Life { facts, told, events: setup.events };
+        let recorded = Arc::new(Recorded::new(setup.bridge));
+        let life = Life { facts, recorded, events: setup.events };
         let known = Known::new(&life.facts, setup.pools, setup.references, &life.events);
         let known = Arc::new(known);
         start_tasks(&life, &known, admin);
-        let told = Arc::clone(&life.told);
-        lookups::start(&known, names, move |slot| told.forget(slot));
+        let recorded = Arc::clone(&life.recorded);
+        lookups::start(&known, names, move |slot| recorded.forget(slot));
         let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&known));
         tokio::select! {
             _ = waiting => {}
@@ -155,22 +155,22 @@ pub fn run(setup: Setup) -> Result<(), String> {
 /// Starts whatever goes on by itself, but for lookups.
 fn start_tasks(life: &Life, known: &Arc<Known>, admin: TcpListener) {
     let facts = || Arc::clone(&life.facts);
-    let told = || Arc::clone(&life.told);
+    let recorded = || Arc::clone(&life.recorded);
     let clients = Arc::new(Clients::default());
     let endpoint = Endpoint {
         facts: facts(),
         known: Arc::clone(known),
-        told: told(),
+        recorded: recorded(),
         clients: Arc::clone(&clients),
     };
-    tokio::spawn(gather::run(facts(), told()));
+    tokio::spawn(gather::run(facts(), recorded()));
     tokio::spawn(pools::run(Arc::clone(known)));
     tokio::spawn(pressure::run(facts(), Arc::clone(&life.events)));
     tokio::spawn(panics::run(life.facts.bridge));
     tokio::spawn(admin::serve(endpoint, admin));
     tokio::spawn(admin::refused::run(clients));
-    tokio::spawn(report::run(facts(), told()));
-    tokio::spawn(seconds::run(facts(), told()));
+    tokio::spawn(report::run(facts(), recorded()));
+    tokio::spawn(seconds::run(facts(), recorded()));
     check::start(known);
 }
 
@@ -223,7 +223,7 @@ async fn drain(life: &Life, signals: &mut signals::Signals, access_log: Option<&
     }
     bridge.advance(Phase::Cutting);
     let in_time = tokio::time::timeout(CUT_MAX, until_drained(bridge)).await.is_ok();
-    gather::gather(&life.facts, &life.told);
+    gather::gather(&life.facts, &life.recorded);
     report::totals(bridge, in_time);
 }
 

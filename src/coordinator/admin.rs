@@ -24,7 +24,7 @@ use self::{places::Places, refused::Refused};
 use super::{
     facts::Facts,
     know::Known,
-    tell::{AdminCounts, Told, Whole},
+    tell::{AdminCounts, Recorded, Whole},
 };
 
 /// What pages are made from; each takes the parts that it shows.
@@ -32,21 +32,21 @@ use super::{
 pub(super) struct Endpoint {
     pub(super) facts: Arc<Facts>,
     pub(super) known: Arc<Known>,
-    pub(super) told: Arc<Told>,
+    pub(super) recorded: Arc<Recorded>,
     pub(super) clients: Arc<Clients>,
 }
 
 impl Endpoint {
     /// For the pages that show everything.
     fn whole(&self) -> Whole {
-        let Endpoint { facts, known, told, clients } = self.clone();
+        let Endpoint { facts, known, recorded, clients } = self.clone();
         let taken = clients.places.taken();
         let admin = AdminCounts {
             connections: taken.connections,
             evicted: taken.evicted,
             changes_refused: clients.refused.total(),
         };
-        Whole { facts, known, told, admin }
+        Whole { facts, known, recorded, admin }
     }
 }
 
@@ -62,9 +62,9 @@ impl FromRef<Endpoint> for Arc<Known> {
     }
 }
 
-impl FromRef<Endpoint> for Arc<Told> {
+impl FromRef<Endpoint> for Arc<Recorded> {
     fn from_ref(endpoint: &Endpoint) -> Self {
-        Arc::clone(&endpoint.told)
+        Arc::clone(&endpoint.recorded)
     }
 }
 

@@ -19,16 +19,16 @@ use self::{gather::Gathered, seconds::Seconds};
 use super::{facts::Facts, know::Known};
 use crate::bridge::Bridge;
 
-/// What shards have recorded, gathered to be told.
-pub(super) struct Told {
+/// What shards have recorded, as far as it was gathered.
+pub(super) struct Recorded {
     gathered: Mutex<Gathered>,
     seconds: Seconds,
 }
 
-impl Told {
+impl Recorded {
     /// Nothing yet; see [`Gathered::new`].
-    pub(super) fn new(bridge: &Bridge) -> Told {
-        Told { gathered: Mutex::new(Gathered::new(bridge)), seconds: Seconds::new() }
+    pub(super) fn new(bridge: &Bridge) -> Recorded {
+        Recorded { gathered: Mutex::new(Gathered::new(bridge)), seconds: Seconds::new() }
     }
 
     /// Not held across a wait; this thread is the only one that asks.
@@ -46,7 +46,7 @@ impl Told {
 pub(super) struct Whole {
     pub(super) facts: Arc<Facts>,
     pub(super) known: Arc<Known>,
-    pub(super) told: Arc<Told>,
+    pub(super) recorded: Arc<Recorded>,
     pub(super) admin: AdminCounts,
 }
 

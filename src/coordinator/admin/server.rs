@@ -255,16 +255,16 @@ async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
 }
 
 async fn stats_page(State(endpoint): State<Endpoint>) -> impl IntoResponse {
-    gather::gather(&endpoint.facts, &endpoint.told);
+    gather::gather(&endpoint.facts, &endpoint.recorded);
     ([(header::CONTENT_TYPE, "application/json")], stats::render(&endpoint.whole()))
 }
 
 async fn histograms_page(State(endpoint): State<Endpoint>) -> impl IntoResponse {
-    let Endpoint { facts, known, told, .. } = endpoint;
-    gather::gather(&facts, &told);
+    let Endpoint { facts, known, recorded, .. } = endpoint;
+    gather::gather(&facts, &recorded);
     (
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        histograms::render(&facts, &known, &told),
+        histograms::render(&facts, &known, &recorded),
     )
 }
 
@@ -278,7 +278,7 @@ async fn metrics_page(
         Ok(only) => only,
         Err((status, sentence)) => return (status, sentence).into_response(),
     };
-    gather::gather(&endpoint.facts, &endpoint.told);
+    gather::gather(&endpoint.facts, &endpoint.recorded);
     let all = |name: HeaderName| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.collect::<Vec<_>>().join(",")

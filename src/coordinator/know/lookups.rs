@@ -30,24 +30,25 @@ pub fn names(config: &Config) -> Result<Option<Names>, String> {
 
 /// Looks all names up, again and again.
 ///
-/// Whoever keeps something for slots is told through `fresh` of each that somebody else gets.
+/// `on_fresh` hears of each slot that somebody else gets: who keeps something for slots forgets it.
 pub fn start(
     known: &Arc<Known>,
     names: Option<Names>,
-    fresh: impl Fn(usize) + Clone + Send + Sync + 'static,
+    on_fresh: impl Fn(usize) + Clone + Send + Sync + 'static,
 ) {
     let Some(names) = names else { return };
     for pool in 0..known.facts.config.pools.len() {
         let targets: Vec<Target> =
             known.pools().get(pool).names.iter().map(|name| name.spec.address.clone()).collect();
         for (name, target) in targets.into_iter().enumerate() {
-            let (known, names, fresh) = (Arc::clone(known), names.clone(), fresh.clone());
+            let (known, names) = (Arc::clone(known), names.clone());
+            let on_fresh = on_fresh.clone();
             tokio::spawn(async move {
                 let on_look = |look: Look<'_>| {
                     if let Some(told) = look.told {
                         tell(&known, pool, &target, told);
                     }
-                    take(&known, (pool, name), &look, &fresh);
+                    take(&known, (pool, name), &look, &on_fresh);
                 };
                 names.watch(&target, on_look).await;
             });

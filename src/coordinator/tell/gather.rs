@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Told;
+use super::Recorded;
 use crate::{
     bridge::{Bridge, Histograms, ListenerLatency, ShardBoard},
     coordinator::facts::Facts,
@@ -111,18 +111,18 @@ impl Gathered {
 }
 
 /// Gathers for ever.
-pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
+pub async fn run(facts: Arc<Facts>, recorded: Arc<Recorded>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        gather(&facts, &told);
+        gather(&facts, &recorded);
     }
 }
 
 /// Takes what the shards have filled and sends the emptied sets back.
-pub fn gather(facts: &Facts, told: &Told) {
-    let mut gathered = told.gathered();
+pub fn gather(facts: &Facts, recorded: &Recorded) {
+    let mut gathered = recorded.gathered();
     for (busy, shard) in gathered.busy.iter_mut().zip(&facts.bridge.boards.shards) {
         busy.refresh(shard);
     }

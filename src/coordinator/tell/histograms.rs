@@ -8,7 +8,7 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriterBuilder, Tag},
 };
 
-use super::Told;
+use super::Recorded;
 use crate::{
     bridge::Bridge,
     coordinator::{facts::Facts, know::Known},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The log: one line per phase, each from the start of the process to now.
-pub fn render(facts: &Facts, known: &Known, told: &Told) -> Vec<u8> {
+pub fn render(facts: &Facts, known: &Known, recorded: &Recorded) -> Vec<u8> {
     let uptime = facts.started.elapsed();
     let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut log = IntervalLogWriterBuilder::new()
@@ -28,7 +28,7 @@ pub fn render(facts: &Facts, known: &Known, told: &Told) -> Vec<u8> {
         .with_base_time(facts.started_at)
         .begin_log_with(&mut text, &mut serializer)
         .expect("memory takes every byte");
-    each((facts.bridge, known, told), |tag, history| {
+    each((facts.bridge, known, recorded), |tag, history| {
         let tag = Tag::new(tag).expect("names have no comma, blank or line break");
         let total = history.total();
         let values = total.histogram();
@@ -39,8 +39,11 @@ pub fn render(facts: &Facts, known: &Known, told: &Told) -> Vec<u8> {
 }
 
 /// Every phase of every listener and backend, with its tag.
-fn each((bridge, known, told): (&Bridge, &Known, &Told), mut show: impl FnMut(&str, &History)) {
-    let gathered = told.gathered();
+fn each(
+    (bridge, known, recorded): (&Bridge, &Known, &Recorded),
+    mut show: impl FnMut(&str, &History),
+) {
+    let gathered = recorded.gathered();
     for (listener, phases) in bridge.plan.listeners.iter().zip(&gathered.kept.listeners) {
         for (phase, history) in phases.phases() {
             show(&format!("listener/{}/{phase}", listener.name), history);

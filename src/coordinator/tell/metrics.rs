@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use self::accept::Form;
 use super::{
-    AdminCounts, Told, Whole,
+    AdminCounts, Recorded, Whole,
     stats::{self, Sums},
 };
 use crate::{
@@ -82,22 +82,22 @@ impl fmt::Debug for Page {
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Whole { facts, known, told, .. } = &self.whole;
+        let Whole { facts, known, recorded, .. } = &self.whole;
         let (bridge, form) = (facts.bridge, self.form);
         if self.only.is_none() {
             process(&self.whole, &mut encoder)?;
             let sums: Vec<Sums> =
                 (0..bridge.plan.listeners.len()).map(|i| stats::sums(&bridge.boards, i)).collect();
-            listeners((bridge, told), &sums, &mut encoder)?;
+            listeners((bridge, recorded), &sums, &mut encoder)?;
         }
         let pools = known.pools_in_force();
         let chosen = pools::chosen(&pools, self.only);
-        pools::counts((bridge, told), &chosen, &mut encoder)?;
+        pools::counts((bridge, recorded), &chosen, &mut encoder)?;
         if self.only.is_none() {
-            shards::shards(facts, told, &mut encoder)?;
-            latency::listeners((&bridge.plan, told), form, &mut encoder)?;
+            shards::shards(facts, recorded, &mut encoder)?;
+            latency::listeners((&bridge.plan, recorded), form, &mut encoder)?;
         }
-        pools::latencies(told, &chosen, form, &mut encoder)
+        pools::latencies(recorded, &chosen, form, &mut encoder)
     }
 }
 
@@ -225,7 +225,7 @@ fn access_log(bridge: &Bridge, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
 }
 
 fn listeners(
-    (bridge, told): (&Bridge, &Told),
+    (bridge, recorded): (&Bridge, &Recorded),
     sums: &[Sums],
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
@@ -270,7 +270,7 @@ fn listeners(
         }
     }
     let mut family = Family::counter(e, "listener_over_range", OVER_RANGE)?;
-    let gathered = told.gathered();
+    let gathered = recorded.gathered();
     for (i, latency) in gathered.kept.listeners.iter().enumerate() {
         family.put(&[listener(plan, i)], stats::over_range(latency.phases()) as f64)?;
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Told,
+    Recorded,
     stats::{self, Sums},
 };
 use crate::{
@@ -13,13 +13,13 @@ use crate::{
 };
 
 /// Logs one line per listener and period, for ever.
-pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
+pub async fn run(facts: Arc<Facts>, recorded: Arc<Recorded>) {
     let Some(every) = facts.config.log.report else { return };
     let mut before = sums(facts.bridge);
     loop {
         tokio::time::sleep(every).await;
         let now = sums(facts.bridge);
-        log((facts.bridge, &told), &before, &now, every);
+        log((facts.bridge, &recorded), &before, &now, every);
         before = now;
     }
 }
@@ -28,8 +28,8 @@ fn sums(bridge: &Bridge) -> Vec<Sums> {
     (0..bridge.plan.listeners.len()).map(|l| stats::sums(&bridge.boards, l)).collect()
 }
 
-fn log((bridge, told): (&Bridge, &Told), before: &[Sums], now: &[Sums], every: Duration) {
-    let mut gathered = told.gathered();
+fn log((bridge, recorded): (&Bridge, &Recorded), before: &[Sums], now: &[Sums], every: Duration) {
+    let mut gathered = recorded.gathered();
     for (i, (before, now)) in before.iter().zip(now).enumerate() {
         let latency = &gathered.since_report[i];
         let (connect, first) = (latency.connect.percentiles(), latency.first_byte.percentiles());

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::ring::{Ring, Sample, Spread};
 use super::{
-    Told, events, gather,
+    Recorded, events, gather,
     stats::{self, Sums},
 };
 use crate::coordinator::facts::Facts;
@@ -47,11 +47,11 @@ fn unix_ms() -> u64 {
 
 /// Takes samples for ever, each a period after the one before, however late that was: two close to
 /// each other would be a spike to whoever divides by what is between them.
-pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
+pub async fn run(facts: Arc<Facts>, recorded: Arc<Recorded>) {
     let (mut before, mut began) = (Sums::default(), Instant::now());
     loop {
         sleep_until(began + PERIOD).await;
-        gather::gather(&facts, &told);
+        gather::gather(&facts, &recorded);
         let (now, span) = (stats::all_sums(facts.bridge), began.elapsed());
         began += span;
         let sample = Sample {
@@ -59,15 +59,15 @@ pub async fn run(facts: Arc<Facts>, told: Arc<Told>) {
             span_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
             active: now.active(),
             counts: now.since(&before),
-            latency: take_latency(&told),
+            latency: take_latency(&recorded),
         };
-        told.seconds.0.lock().expect("nobody panics holding it").push(sample);
+        recorded.seconds.0.lock().expect("nobody panics holding it").push(sample);
         before = now;
     }
 }
 
-fn take_latency(told: &Told) -> [Spread; 3] {
-    let mut gathered = told.gathered();
+fn take_latency(recorded: &Recorded) -> [Spread; 3] {
+    let mut gathered = recorded.gathered();
     gathered.since_sample.each_mut().map(|latency| {
         let spread = Spread::of(latency);
         latency.clear();
@@ -76,10 +76,10 @@ fn take_latency(told: &Told) -> [Spread; 3] {
 }
 
 /// `GET /stats/history`, `GET /stats/history?after=SEQ`.
-pub async fn page(State(told): State<Arc<Told>>, RawQuery(query): RawQuery) -> Response {
+pub async fn page(State(recorded): State<Arc<Recorded>>, RawQuery(query): RawQuery) -> Response {
     match events::after(query.as_deref().unwrap_or(""), "a sample") {
         Ok(seq) => {
-            let ring = told.seconds.0.lock().expect("nobody panics holding it");
+            let ring = recorded.seconds.0.lock().expect("nobody panics holding it");
             Json(ring.after(seq)).into_response()
         }
         Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bridge::Plan,
-    coordinator::tell::Told,
+    coordinator::tell::Recorded,
     hist::{BOUNDS_US, History, Summary},
 };
 
@@ -67,11 +67,11 @@ impl<'e> Latencies<'e> {
 
 /// The histograms of listeners.
 pub fn listeners(
-    (plan, told): (&Plan, &Told),
+    (plan, recorded): (&Plan, &Recorded),
     form: Form,
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
-    let gathered = told.gathered();
+    let gathered = recorded.gathered();
     let help = "Time to each phase, from accept";
     let mut family = Latencies::new(e, "listener_latency", help, form)?;
     for (i, latency) in gathered.kept.listeners.iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::{
             counts::BackendSums,
             pools::{Backend, Lookup, Name, Pool, Pools},
         },
-        tell::{Told, stats},
+        tell::{Recorded, stats},
     },
     health::standing::State,
 };
@@ -54,7 +54,7 @@ fn with(row: &Row<'_>, key: &'static str, value: &'static str) -> [Label; 3] {
 
 /// Gauges and counters.
 pub fn counts(
-    (bridge, told): (&Bridge, &Told),
+    (bridge, recorded): (&Bridge, &Recorded),
     pools: &Chosen<'_>,
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
@@ -64,7 +64,7 @@ pub fn counts(
     let sums: Vec<BackendSums> =
         rows.iter().map(|row| stats::backend_sums(bridge, row.slot, row.known)).collect();
     traffic(&rows, &sums, e)?;
-    let gathered = told.gathered();
+    let gathered = recorded.gathered();
     let mut family = Family::counter(e, "backend_over_range", OVER_RANGE)?;
     for row in &rows {
         let phases = gathered.kept.backends[row.slot].phases();
@@ -202,12 +202,12 @@ fn traffic(rows: &[Row<'_>], sums: &[BackendSums], e: &mut DescriptorEncoder<'_>
 
 /// Histograms.
 pub fn latencies(
-    told: &Told,
+    recorded: &Recorded,
     pools: &Chosen<'_>,
     form: Form,
     e: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
-    let gathered = told.gathered();
+    let gathered = recorded.gathered();
     let help = "Time of a dial, and from established to the first byte";
     let mut family = Latencies::new(e, "backend_latency", help, form)?;
     for row in rows(pools) {

@@ -9,7 +9,7 @@ use crate::{
     bridge::ShardBoard,
     coordinator::{
         facts::Facts,
-        tell::{Told, stats::pick_error_mean},
+        tell::{Recorded, stats::pick_error_mean},
     },
     rt::CHUNKS_MAX,
 };
@@ -84,7 +84,7 @@ const SHARD_METRICS: [ShardMetric; 23] = [
 ];
 
 /// Gauges and counters.
-pub fn shards(facts: &Facts, told: &Told, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn shards(facts: &Facts, recorded: &Recorded, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let label = |id: usize| -> [Label; 1] { [("shard", id.to_string())] };
     let shards = &facts.bridge.boards.shards;
     for (name, help, grows, value) in SHARD_METRICS {
@@ -106,7 +106,7 @@ pub fn shards(facts: &Facts, told: &Told, e: &mut DescriptorEncoder<'_>) -> fmt:
     }
     let help = "Share of a core used in the last second";
     let mut family = Family::gauge(e, "shard_busy_ratio", help)?;
-    let gathered = told.gathered();
+    let gathered = recorded.gathered();
     for (id, busy) in gathered.busy.iter().enumerate() {
         family.put(&label(id), busy.ratio())?;
     }

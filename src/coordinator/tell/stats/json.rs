@@ -18,7 +18,7 @@ use crate::{
     coordinator::{
         facts::Facts,
         know::{Known, check::Places, pools},
-        tell::{AdminCounts, Told, Whole, gather::Gathered},
+        tell::{AdminCounts, Recorded, Whole, gather::Gathered},
     },
     hist::{History, Percentiles},
     limits::{ACCESS_RECORDS_MAX, ADMIN_CONNS_MAX, CHECKS_AT_ONCE_MAX, PROBE_CONNS_MAX},
@@ -26,9 +26,9 @@ use crate::{
 
 /// The whole of `/stats`, as JSON.
 pub fn render(whole: &Whole) -> Vec<u8> {
-    let Whole { facts, known, told, .. } = whole;
-    let listeners = Listeners { facts, told };
-    let pools = PoolList { bridge: facts.bridge, known, told };
+    let Whole { facts, known, recorded, .. } = whole;
+    let listeners = Listeners { facts, recorded };
+    let pools = PoolList { bridge: facts.bridge, known, recorded };
     let page = Page { head: head(whole), listeners, pools };
     serde_json::to_vec(&page).expect("memory takes every byte")
 }
@@ -42,7 +42,7 @@ struct Page<'a> {
 }
 
 fn head(whole: &Whole) -> Value {
-    let Whole { facts, known, told, admin } = whole;
+    let Whole { facts, known, recorded, admin } = whole;
     let bridge = facts.bridge;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -58,7 +58,7 @@ fn head(whole: &Whole) -> Value {
         "access_log": access_log(bridge),
         "admin": of_admin(admin),
         "checks": checks(&known.check_places),
-        "shards": shards(facts, told),
+        "shards": shards(facts, recorded),
         "shard_spread": shard_spread(&bridge.boards),
     })
 }
@@ -93,8 +93,8 @@ fn access_log(bridge: &Bridge) -> Value {
     })
 }
 
-fn shards(facts: &Facts, told: &Told) -> Vec<Value> {
-    let gathered = told.gathered();
+fn shards(facts: &Facts, recorded: &Recorded) -> Vec<Value> {
+    let gathered = recorded.gathered();
     let shard = |(id, shard): (usize, &crate::bridge::ShardBoard)| {
         let meters = shard.meters;
         json!({
@@ -139,13 +139,13 @@ struct Entry<'a, const N: usize> {
 
 struct Listeners<'a> {
     facts: &'a Facts,
-    told: &'a Told,
+    recorded: &'a Recorded,
 }
 
 impl Serialize for Listeners<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let (facts, bridge) = (self.facts, self.facts.bridge);
-        let gathered = self.told.gathered();
+        let gathered = self.recorded.gathered();
         let listener = |(i, listener): (usize, &crate::bridge::Listener)| {
             let sums = sums(&bridge.boards, i);
             let phases = gathered.kept.listeners[i].phases();
@@ -174,7 +174,7 @@ impl Serialize for Listeners<'_> {
 struct PoolList<'a> {
     bridge: &'a Bridge,
     known: &'a Known,
-    told: &'a Told,
+    recorded: &'a Recorded,
 }
 
 #[derive(Serialize)]
@@ -187,7 +187,7 @@ struct PoolEntry<'a> {
 impl Serialize for PoolList<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let bridge = self.bridge;
-        let gathered = self.told.gathered();
+        let gathered = self.recorded.gathered();
         let entry = |(index, pool): (usize, _)| {
             let pool: &pools::Pool = pool;
             let sums = pool_sums(&bridge.boards, index);
