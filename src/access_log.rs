@@ -30,9 +30,9 @@ use tokio::sync::oneshot;
 
 use self::{batch::Batch, line::Line};
 use crate::{
-    args::cause,
     bridge::{Bridge, RecordQueue},
     config::{self, Config},
+    errno::cause,
     limits::ACCESS_RECORDS_MAX,
 };
 

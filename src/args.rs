@@ -1,8 +1,8 @@
-//! Words of the command line that several commands share: durations, sizes, and why a call failed.
+//! Words of the command line that several commands share: durations and sizes.
 //!
 //! This room refuses to know what the values are for.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 /// Parses a duration such as `5ms`, `1.5s` or `10m`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -56,14 +56,6 @@ fn split(text: &str) -> (&str, &str) {
     text.split_at(unit)
 }
 
-/// The cause of a failed call the way our error texts say it: lower case, without the number.
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |c| c.to_lowercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,11 +81,5 @@ mod tests {
         for wrong in ["", "KiB", "1kb", "1.5MiB", "-1", "99999999999GiB"] {
             assert!(size(wrong).is_err(), "{wrong:?} was taken");
         }
-    }
-
-    #[test]
-    fn a_cause_is_lower_case_and_has_no_number() {
-        let error = io::Error::from_raw_os_error(98);
-        assert_eq!(cause(&error), "address already in use");
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::args;
+use crate::{args, errno};
 
 /// Connections the kernel holds for us between two accepts.
 const BACKLOG: u32 = 4096;
@@ -84,7 +84,7 @@ pub fn run(args: Args) -> ExitCode {
     crate::bench::raise_nofile();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let served = runtime
-        .map_err(|error| format!("cannot start threads: {}", args::cause(&error)))
+        .map_err(|error| format!("cannot start threads: {}", errno::cause(&error)))
         .and_then(|runtime| runtime.block_on(serve(args)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,12 +96,12 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), String> {
-    let unheard = |error: io::Error| format!("cannot listen for signals: {}", args::cause(&error));
+    let unheard = |error: io::Error| format!("cannot listen for signals: {}", errno::cause(&error));
     let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
     let listening = args.listen.iter().map(|address| {
         listen(*address).map_err(|error| {
-            let cause = args::cause(&error);
+            let cause = errno::cause(&error);
             format!("cannot listen on {address}: {cause} (choose another address, or port 0)")
         })
     });

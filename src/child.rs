@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args;
+use crate::errno;
 
 /// Until a child has to be serving.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ impl Guarded {
         command.stdin(Stdio::null());
         let child = command.spawn().map_err(|error| {
             let program = command.get_program().to_string_lossy();
-            format!("cannot start {name} ({program}): {}", args::cause(&error))
+            format!("cannot start {name} ({program}): {}", errno::cause(&error))
         })?;
         Ok(Self { child, name: name.to_owned() })
     }
@@ -145,7 +145,7 @@ pub fn free_address(wanted: SocketAddr) -> Result<SocketAddr, String> {
     TcpListener::bind(wanted)
         .or_else(|_| TcpListener::bind(any))
         .and_then(|listener| listener.local_addr())
-        .map_err(|error| format!("cannot listen on {any}: {}", args::cause(&error)))
+        .map_err(|error| format!("cannot listen on {any}: {}", errno::cause(&error)))
 }
 
 /// Calls `act` at the first SIGINT or SIGTERM. Guards do not run when a signal ends the process, so

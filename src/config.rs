@@ -53,7 +53,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     let bytes = read(path).map_err(|error| {
         whole_file(format!(
             "cannot read it: {} (name a file with --config FILE)",
-            crate::args::cause(&error)
+            crate::errno::cause(&error)
         ))
     })?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

@@ -3,47 +3,45 @@
 //!
 //! It owns no connection and touches no byte of traffic. If it stalls, traffic goes on; it runs on
 //! the main thread, so when it returns the process ends.
+//!
+//! Its rooms: `know` is what it knows of backends, `tell` what it shows, `admin` the endpoint.
+//! Imports run in this one direction, `know` <- `tell` <- `admin`; `facts` and `shown` are leaves
+//! that all of them use, `signals` is for this file. What the tasks share is in three parts: the
+//! fixed `Facts` of the process, what is `Known`, what shards have `Recorded`.
 
-mod access;
 mod admin;
-mod check;
-mod events;
-mod gather;
-mod histograms;
-mod lookups;
-mod metrics;
-pub mod names;
-mod operator;
-mod page;
-mod panics;
-mod pools;
-mod pressure;
-mod probe;
-mod ready;
-mod report;
-mod seconds;
+mod facts;
+mod know;
 mod shown;
 mod signals;
-mod stats;
+mod tell;
 
 use std::{
     io,
     net::{self, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 pub use self::admin::bind as bind_admin;
-pub use self::events::Events;
-use self::events::{Event, Serving};
-pub use self::pools::Pools;
+pub use self::know::{events::Events, names, pools::Pools};
+use self::{
+    admin::{Clients, Endpoint},
+    facts::Facts,
+    know::{
+        Known, check,
+        events::{Event, Serving},
+        lookups, pools,
+    },
+    tell::{Recorded, gather, panics, pressure, report, seconds, stats},
+};
 use crate::{
     access_log::AccessLog,
-    args::cause,
     bridge::{Bridge, Phase, ShardState},
     config::{Config, References},
+    errno::cause,
     limits::{FLUSH_MAX, Limits},
     log::LostLines,
     rt::Choice,
@@ -77,50 +75,16 @@ pub struct Setup {
     pub start_shards: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
-/// What the coordinator's tasks share.
-struct App {
-    config: Config,
-    bridge: &'static Bridge,
-    driver: Choice,
-    limits: Limits,
-    bound: Vec<Vec<SocketAddr>>,
-    references: References,
-    lost_lines: LostLines,
-    started: Instant,
-    /// The same by the clock on the wall, read once: it may be set meanwhile.
-    started_at: SystemTime,
+/// What the life of the process is followed with, from the first line to the last.
+struct Life {
+    facts: Arc<Facts>,
+    recorded: Arc<Recorded>,
     events: Arc<Events>,
-    gathered: Mutex<gather::Gathered>,
-    pools: Mutex<Pools>,
-    seconds: seconds::Seconds,
-    /// Who is connected to the admin endpoint.
-    admin: admin::Clients,
-    check_places: check::Places,
-    /// Marked as changed after each change by an operator: sleeping checks look up.
-    orders: watch::Sender<()>,
 }
 
-impl App {
-    /// Every backend. Not held across a wait; this thread is the only one that asks.
-    fn pools(&self) -> MutexGuard<'_, Pools> {
-        self.pools.lock().expect("nobody panics holding it")
-    }
-
-    /// Every backend, with everything that is known of them in force.
-    fn pools_in_force(&self) -> MutexGuard<'_, Pools> {
-        let mut pools = self.pools();
-        pools.publish(self.bridge, Instant::now());
-        pools
-    }
-
+impl Life {
     fn phase(&self, from: &'static str, to: &'static str, reason: impl Into<String>) {
         self.events.tell(Event::Phase { from, to, reason: reason.into() });
-    }
-
-    /// Whether no shard has anything left to do.
-    fn drained(&self) -> bool {
-        let over = [ShardState::Done, ShardState::Failed];
-        self.bridge.boards.shards.iter().all(|shard| over.contains(&shard.state()))
     }
 }
 
@@ -150,72 +114,84 @@ pub fn run(setup: Setup) -> Result<(), String> {
         let names = lookups::names(&setup.config)?;
         let admin = TcpListener::from_std(setup.admin).map_err(|error| cause(&error))?;
         let admin_address = admin.local_addr().map_err(|error| cause(&error))?;
-        let app = Arc::new(App {
-            gathered: Mutex::new(gather::Gathered::new(setup.bridge)),
-            events: setup.events,
-            pools: Mutex::new(setup.pools),
-            seconds: seconds::Seconds::new(),
-            admin: admin::Clients::default(),
-            check_places: check::Places::new(setup.config.pools.len()),
-            orders: watch::Sender::new(()),
+        let facts = Arc::new(Facts {
             config: setup.config,
             bridge: setup.bridge,
             driver: setup.driver,
             limits: setup.limits,
             bound: setup.bound,
-            references: setup.references,
             lost_lines: setup.lost_lines,
             started: Instant::now(),
             started_at: SystemTime::now(),
         });
-        tokio::spawn(gather::run(Arc::clone(&app)));
-        tokio::spawn(pools::run(Arc::clone(&app)));
-        tokio::spawn(pressure::run(Arc::clone(&app)));
-        tokio::spawn(panics::run(setup.bridge));
-        tokio::spawn(admin::serve(Arc::clone(&app), admin));
-        tokio::spawn(admin::refused::run(Arc::clone(&app)));
-        tokio::spawn(report::run(Arc::clone(&app)));
-        tokio::spawn(seconds::run(Arc::clone(&app)));
-        check::start(&app);
-        lookups::start(&app, names);
-        let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&app));
+        let recorded = Arc::new(Recorded::new(setup.bridge));
+        let life = Life { facts, recorded, events: setup.events };
+        let known = Known::new(&life.facts, setup.pools, setup.references, &life.events);
+        let known = Arc::new(known);
+        start_tasks(&life, &known, admin);
+        let recorded = Arc::clone(&life.recorded);
+        lookups::start(&known, names, move |slot| recorded.forget(slot));
+        let waiting = tokio::time::timeout(FIRST_LOOKUPS_MAX, lookups::somebody_everywhere(&known));
         tokio::select! {
             _ = waiting => {}
             () = signals.stop_asked(setup.access_log.as_ref()) => {
-                app.phase("starting", "stopped", "stopped before it served");
+                life.phase("starting", "stopped", "stopped before it served");
                 return Ok(());
             }
         }
         (setup.start_shards)()?;
-        announce(&app, admin_address);
+        announce(&life, admin_address);
         // Not before: on stdout the first line is the one above.
         let mut access_log = setup.access_log;
-        let start = |log: &mut AccessLog| log.start(&app.config, app.bridge);
+        let start = |log: &mut AccessLog| log.start(&life.facts.config, life.facts.bridge);
         access_log.as_mut().map_or(Ok(()), start).map_err(|error| cause(&error))?;
         signals.stop_asked(access_log.as_ref()).await;
-        drain(&app, &mut signals, access_log.as_ref()).await;
-        finish(&app, access_log).await;
+        drain(&life, &mut signals, access_log.as_ref()).await;
+        finish(life.facts.bridge, access_log).await;
         Ok(())
     })
 }
 
-fn announce(app: &App, admin: SocketAddr) {
-    app.events.tell(Event::Driver(Serving {
+/// Starts whatever goes on by itself, but for lookups.
+fn start_tasks(life: &Life, known: &Arc<Known>, admin: TcpListener) {
+    let facts = || Arc::clone(&life.facts);
+    let recorded = || Arc::clone(&life.recorded);
+    let clients = Arc::new(Clients::default());
+    let endpoint = Endpoint {
+        facts: facts(),
+        known: Arc::clone(known),
+        recorded: recorded(),
+        clients: Arc::clone(&clients),
+    };
+    tokio::spawn(gather::run(facts(), recorded()));
+    tokio::spawn(pools::run(Arc::clone(known)));
+    tokio::spawn(pressure::run(facts(), Arc::clone(&life.events)));
+    tokio::spawn(panics::run(life.facts.bridge));
+    tokio::spawn(admin::serve(endpoint, admin));
+    tokio::spawn(admin::refused::run(clients));
+    tokio::spawn(report::run(facts(), recorded()));
+    tokio::spawn(seconds::run(facts(), recorded()));
+    check::start(known);
+}
+
+fn announce(life: &Life, admin: SocketAddr) {
+    let facts = &life.facts;
+    life.events.tell(Event::Driver(Serving {
         version: env!("CARGO_PKG_VERSION"),
-        driver: app.driver.driver.name(),
-        driver_reason: app.driver.reason.clone(),
-        shards: app.limits.shards,
-        max_connections: app.limits.max_connections,
-        pipes_per_shard: app.limits.pipes_per_shard,
-        config: app.config.path.display().to_string(),
-        digest: app.config.digest.clone(),
+        driver: facts.driver.driver.name(),
+        driver_reason: facts.driver.reason.clone(),
+        shards: facts.limits.shards,
+        max_connections: facts.limits.max_connections,
+        pipes_per_shard: facts.limits.pipes_per_shard,
+        config: facts.config.path.display().to_string(),
+        digest: facts.config.digest.clone(),
     }));
-    if let Some(token) = app.config.admin.token.as_ref().filter(|token| token.exposed) {
+    if let Some(token) = facts.config.admin.token.as_ref().filter(|token| token.exposed) {
         let file = token.file.display();
         tracing::warn!(%file, "others than its owner may read the token file (chmod 600)");
     }
     let mut line = format!("ready admin={admin}");
-    for (listener, bound) in app.bridge.plan.listeners.iter().zip(&app.bound) {
+    for (listener, bound) in facts.bridge.plan.listeners.iter().zip(&facts.bound) {
         let addresses: Vec<String> = bound.iter().map(SocketAddr::to_string).collect();
         line += &format!(" {}={}", listener.name, addresses.join(","));
     }
@@ -224,39 +200,40 @@ fn announce(app: &App, admin: SocketAddr) {
 }
 
 /// Leave, drain, cut; a second signal goes straight to the cut.
-async fn drain(app: &App, signals: &mut signals::Signals, access_log: Option<&AccessLog>) {
-    let runtime = &app.config.runtime;
+async fn drain(life: &Life, signals: &mut signals::Signals, access_log: Option<&AccessLog>) {
+    let Facts { config, bridge, .. } = &*life.facts;
+    let runtime = &config.runtime;
     let (delay, timeout) = (runtime.drain_delay, runtime.drain_timeout);
-    app.phase("running", "leaving", format!("a signal; still accepting for {delay:?}"));
-    app.bridge.advance(Phase::Leaving);
+    life.phase("running", "leaving", format!("a signal; still accepting for {delay:?}"));
+    bridge.advance(Phase::Leaving);
     let finish = async {
         tokio::time::sleep(delay).await;
-        app.phase("leaving", "draining", format!("what is open may finish within {timeout:?}"));
-        app.bridge.advance(Phase::Draining);
-        if tokio::time::timeout(timeout, until_drained(app)).await.is_err() {
-            app.phase("draining", "cutting", "drain_timeout is over");
+        life.phase("leaving", "draining", format!("what is open may finish within {timeout:?}"));
+        bridge.advance(Phase::Draining);
+        if tokio::time::timeout(timeout, until_drained(bridge)).await.is_err() {
+            life.phase("draining", "cutting", "drain_timeout is over");
         }
     };
     tokio::select! {
         () = finish => {}
         () = signals.stop_asked(access_log) => {
-            let from = if app.bridge.phase() == Phase::Leaving { "leaving" } else { "draining" };
-            app.phase(from, "cutting", "second signal");
+            let from = if bridge.phase() == Phase::Leaving { "leaving" } else { "draining" };
+            life.phase(from, "cutting", "second signal");
         }
     }
-    app.bridge.advance(Phase::Cutting);
-    let in_time = tokio::time::timeout(CUT_MAX, until_drained(app)).await.is_ok();
-    gather::gather(app);
-    report::totals(app, in_time);
+    bridge.advance(Phase::Cutting);
+    let in_time = tokio::time::timeout(CUT_MAX, until_drained(bridge)).await.is_ok();
+    gather::gather(&life.facts, &life.recorded);
+    report::totals(bridge, in_time);
 }
 
 /// Lets the access log be written to its end, as far as somebody takes it.
-async fn finish(app: &App, access_log: Option<AccessLog>) {
+async fn finish(bridge: &Bridge, access_log: Option<AccessLog>) {
     let Some(access_log) = access_log else { return };
     let taken = tokio::time::timeout(FINISH_MAX, access_log.finish()).await;
-    let ended: u64 = stats::all_sums(app).ended.iter().sum();
-    let written = app.bridge.access_log.lines.get();
-    let dropped = app.bridge.access_lines_dropped();
+    let ended: u64 = stats::all_sums(bridge).ended.iter().sum();
+    let written = bridge.access_log.lines.get();
+    let dropped = bridge.access_lines_dropped();
     if taken.is_err() {
         let left = ended.saturating_sub(written + dropped);
         tracing::warn!(left, "nobody takes the rest of the access log; these lines are lost");
@@ -264,8 +241,14 @@ async fn finish(app: &App, access_log: Option<AccessLog>) {
     tracing::info!(written, dropped, "the end of the access log");
 }
 
-async fn until_drained(app: &App) {
-    while !app.drained() {
+async fn until_drained(bridge: &Bridge) {
+    while !is_drained(bridge) {
         tokio::time::sleep(DRAIN_POLL).await;
     }
+}
+
+/// Whether no shard has anything left to do.
+fn is_drained(bridge: &Bridge) -> bool {
+    let over = [ShardState::Done, ShardState::Failed];
+    bridge.boards.shards.iter().all(|shard| over.contains(&shard.state()))
 }

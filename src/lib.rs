@@ -35,7 +35,7 @@
 //! 7. [`counter`], [`hist`] and [`health`] are the small parts both planes count and judge with;
 //!    [`maglev`] is a table that keeps clients with their servers; [`proxy_header`] is what a
 //!    server is told of its client; [`log`](mod@log) is where lines go, and [`access_log`] those of
-//!    connections.
+//!    connections; [`errno`] says why a system call failed.
 //! 8. Tools, none of which the proxy needs: [`backend`] (a test server), [`bench`](mod@bench) (a
 //!    load generator), [`demo`] (all of it together), [`top`] (a view in the terminal), with
 //!    [`child`] and [`args`] under them.
@@ -68,6 +68,7 @@ pub mod config;
 pub mod coordinator;
 pub mod counter;
 pub mod demo;
+pub mod errno;
 pub mod health;
 pub mod hist;
 pub mod limits;

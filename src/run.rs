@@ -15,12 +15,12 @@ use std::{
 
 use crate::{
     access_log::AccessLog,
-    args::cause,
     bell::Bell,
     bridge::{Bridge, Gates, Plan, Seat, Sources},
     config::{self, Auto, Config, Driver as DriverWish, References, Target},
     coordinator::{self, Events, Pools},
     counter::Gate,
+    errno::cause,
     limits::{Host, Limits},
     log,
     rt::{Driver, PipeBounds},

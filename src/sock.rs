@@ -4,11 +4,13 @@
 //! This room refuses to wait: a call that would block says so and returns.
 
 pub(crate) mod calls;
+mod failed;
+mod host;
 mod options;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -17,15 +19,18 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, SocketFlags},
     pipe::{PipeFlags, SpliceFlags},
-    process::{Resource, Rlimit},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 #[cfg(not(test))]
 use self::calls as kernel;
-pub use self::options::{
-    Liveness, Options, PROBE_INTERVAL, PROBES, free_receive_buffer, hold_receive_buffer,
-    set_unsent_max,
+pub use self::{
+    failed::{dial_is_short, is_for_later, is_shortage, would_block},
+    host::{has_way_to, is_of_this_host, raise_nofile},
+    options::{
+        Liveness, Options, PROBE_INTERVAL, PROBES, free_receive_buffer, hold_receive_buffer,
+        set_unsent_max,
+    },
 };
 // What is not simulated is passed on.
 #[cfg(test)]
@@ -253,67 +258,6 @@ fn polls(socket: impl AsFd, any: PollFlags) -> bool {
     kernel::poll_now(socket, any).is_ok_and(|now| now.intersects(any))
 }
 
-/// Whether a call has failed because there was nothing, or no room: the kernel will tell when that
-/// changes.
-pub fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
-/// Whether a failed receive, send or splice is to be tried again once the socket is ready: nothing
-/// to read, no room, or a shortage of this host that is no fault of either peer.
-pub fn is_for_later(error: &io::Error) -> bool {
-    would_block(error) || is_shortage(error)
-}
-
-/// Whether a failed call ran short of something of our own (descriptors, memory), which says
-/// nothing about the peer. For a dial there is [`dial_is_short`].
-pub fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::NOSPC
-                | Errno::AGAIN
-        )
-    )
-}
-
-/// Whether a dial of `address` failed with `error` for want of something of our own, local ports
-/// included.
-///
-/// Kernel: `EADDRNOTAVAIL` says that all local ports to this address are taken, and also that this
-/// host has no address of its family to come from (net/ipv6/addrconf.c, `ipv6_dev_get_saddr`). The
-/// first is our shortage, the second is for ever and says that the backend cannot be reached.
-pub fn dial_is_short(error: &io::Error, address: SocketAddr) -> bool {
-    match Errno::from_io_error(error) {
-        Some(Errno::ADDRNOTAVAIL) => has_way_to(address),
-        _ => is_shortage(error),
-    }
-}
-
-/// Whether this host has a route to `address` and an address of that family to come from. A
-/// datagram socket is connected to it, which sends nothing. What cannot be told for want of a
-/// descriptor or of memory is taken for true.
-pub fn has_way_to(address: SocketAddr) -> bool {
-    kernel::connect_datagram(address).map_or_else(|error| is_shortage(&error), |()| true)
-}
-
-/// Whether an address is one of this host.
-///
-/// Kernel: who talks to an address of its own host does so from that very address, unless it is a
-/// loopback one. Binding to it would tell too, but not where `net.ipv4.ip_nonlocal_bind` is set.
-pub fn is_of_this_host(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    let source = || kernel::datagram_source(SocketAddr::new(ip, DISCARD));
-    ip.is_loopback() || ip.is_unspecified() || source().is_ok_and(|source| source.ip() == ip)
-}
-
-/// A port, since there has to be one; nothing is sent there.
-const DISCARD: u16 = 9;
-
 /// Whether a connected socket is its own peer.
 ///
 /// Kernel: a dial of a local port nobody listens on may be given that very port as its own, and
@@ -326,17 +270,6 @@ pub fn is_its_own_peer(socket: impl AsFd, peer: SocketAddr) -> bool {
 /// Whether two addresses are one, whatever an IPv6 address says of its flow and its scope.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip(), one.port()) == (other.ip(), other.port())
-}
-
-/// Raises the soft limit of open files to the hard one and returns it.
-pub fn raise_nofile() -> u64 {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match rustix::process::setrlimit(Resource::Nofile, raised) {
-        Ok(()) => most,
-        Err(_) => limit.current.unwrap_or(most),
-    }
 }
 
 #[cfg(test)]
@@ -362,25 +295,6 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let other = listener.local_addr().unwrap();
         assert!(!is_its_own_peer(std::net::TcpStream::connect(other).unwrap(), other));
-    }
-
-    #[test]
-    fn only_what_a_datagram_could_be_sent_to_has_a_way() {
-        assert!(has_way_to("127.0.0.1:9".parse().unwrap()));
-        // The limited broadcast address is nobody's.
-        assert!(!has_way_to("255.255.255.255:9".parse().unwrap()));
-    }
-
-    #[test]
-    fn want_of_local_ports_is_ours_and_want_of_a_way_is_not() {
-        let short =
-            |error: Errno, address: &str| dial_is_short(&error.into(), address.parse().unwrap());
-        assert!(short(Errno::ADDRNOTAVAIL, "127.0.0.1:9"));
-        assert!(!short(Errno::ADDRNOTAVAIL, "255.255.255.255:9"));
-        assert!(short(Errno::MFILE, "255.255.255.255:9"));
-        for error in [Errno::AFNOSUPPORT, Errno::NETUNREACH, Errno::ACCESS, Errno::PERM] {
-            assert!(!short(error, "127.0.0.1:9"), "{error}");
-        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use ratatui::{
 };
 
 use self::view::{Reading, View};
-use crate::{args::cause, child, demo::stats};
+use crate::{child, demo::stats, errno::cause};
 
 /// Between two readings.
 const EVERY: Duration = Duration::from_secs(1);

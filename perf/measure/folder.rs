@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ringway::args::cause;
+use ringway::errno::cause;
 use time::OffsetDateTime;
 
 use crate::{chart, figure::Outcome, machine::Facts, report};

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use ringway::args::cause;
+use ringway::errno::cause;
 use rustix::{
     process::{self, Pid, Signal},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},

@@ -9,8 +9,8 @@ use std::{
 };
 
 use ringway::{
-    args::cause,
     bench::{self, Mode, Percentiles, Plan, Report, Tally},
+    errno::cause,
 };
 
 use crate::{

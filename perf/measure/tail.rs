@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringway::args::cause;
+use ringway::errno::cause;
 
 use crate::{contender, load::Lab};
 

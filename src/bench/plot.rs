@@ -14,7 +14,7 @@ use super::{
     Plan, Report,
     svg::{self, round_step},
 };
-use crate::args;
+use crate::errno;
 
 /// Where the curve is drawn, in a picture of 860 by 480.
 const LEFT: f64 = 84.0;
@@ -61,7 +61,7 @@ impl Picture {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> String {
-    let cause = args::cause(error);
+    let cause = errno::cause(error);
     format!(
         "cannot write {}: {cause} (name a file that can be written with --plot)",
         path.display()

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::file::Entry;
-use crate::args::cause;
+use crate::errno::cause;
 
 /// Shorter ones can be guessed.
 const CHARS_MIN: usize = 16;

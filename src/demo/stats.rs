@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{args, bench::Percentiles};
+use crate::{bench::Percentiles, errno};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -122,7 +122,7 @@ pub fn read_page<T: DeserializeOwned>(
             ErrorKind::PermissionDenied => "show its token with --token-file FILE",
             _ => "is it running?",
         };
-        format!("cannot read http://{admin}{page}: {} ({way_out})", args::cause(&error))
+        format!("cannot read http://{admin}{page}: {} ({way_out})", errno::cause(&error))
     })?;
     serde_json::from_str(&body)
         .map_err(|error| format!("cannot read http://{admin}{page}: {error} (another version?)"))

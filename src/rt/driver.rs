@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::args::cause;
+use crate::errno::cause;
 
 /// A kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{args::cause, bridge::Plan, config::Config, coordinator, sock};
+use crate::{bridge::Plan, config::Config, coordinator, errno::cause, sock};
 
 /// How long an address may be in use before that is an error. Kernel: after `kill -9` of a process
 /// with a ring, its sockets are closed by a worker of the kernel; up to 440 ms later were seen.

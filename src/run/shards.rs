@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    args::cause,
     bridge::Bridge,
+    errno::cause,
     rt::{self, Choice, Driver, Engine},
     shard,
 };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Source, sources};
+use super::source::{Source, sources};
 
 /// Modules, each with those that it imports.
 type Arrows = BTreeMap<String, BTreeSet<String>>;

@@ -10,6 +10,7 @@ pub mod http;
 pub mod kernel;
 pub mod netns;
 pub mod peer;
+pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod stats;

@@ -15,7 +15,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::Desk;
+use super::desk::Desk;
 
 /// How long a client may take nothing of its answer.
 const STALL_MAX: Duration = Duration::from_secs(10);

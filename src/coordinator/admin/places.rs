@@ -15,9 +15,12 @@ use axum::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::admission::{self, Sitting};
+use super::{
+    Clients,
+    admission::{self, Sitting},
+};
 use crate::{
-    coordinator::{App, shown::shown},
+    coordinator::shown::shown,
     limits::{ADMIN_CONNS_MAX, ADMIN_PAGES_MAX, PROBE_CONNS_MAX},
 };
 
@@ -51,7 +54,7 @@ struct Table {
 
 /// A connection's place, until it is dropped.
 pub struct Place {
-    app: Arc<App>,
+    clients: Arc<Clients>,
     id: u64,
     probes_only: bool,
     header_max: Duration,
@@ -76,8 +79,8 @@ impl Places {
 
     /// Gives a client that has just come a place; whoever has to make room for it is told to go.
     /// `None` only where nobody who could go is silent.
-    pub fn seat(app: &Arc<App>, peer: IpAddr) -> Option<(Place, oneshot::Receiver<()>)> {
-        let mut table = app.admin.places.table();
+    pub fn seat(clients: &Arc<Clients>, peer: IpAddr) -> Option<(Place, oneshot::Receiver<()>)> {
+        let mut table = clients.places.table();
         let probes_only = table.make_room()?;
         let (leave, left) = oneshot::channel();
         table.came += 1;
@@ -86,7 +89,7 @@ impl Places {
         table.sitting.push(Sitting { id, peer, probes_only, silent_since });
         table.leave.push(leave);
         let header_max = header_max(table.sitting.len());
-        Some((Place { app: Arc::clone(app), id, probes_only, header_max }, left))
+        Some((Place { clients: Arc::clone(clients), id, probes_only, header_max }, left))
     }
 }
 
@@ -138,7 +141,7 @@ impl Place {
 
     /// Something was asked, or an answer waits to be taken; or neither is so any more.
     pub fn is_busy(&self, busy: bool) {
-        let mut table = self.app.admin.places.table();
+        let mut table = self.clients.places.table();
         if let Some(sitting) = table.sitting.iter_mut().find(|sitting| sitting.id == self.id) {
             sitting.silent_since = (!busy).then(Instant::now);
         }
@@ -147,7 +150,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.app.admin.places.table().leave(self.id);
+        self.clients.places.table().leave(self.id);
     }
 }
 

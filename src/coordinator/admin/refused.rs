@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{coordinator::App, limits::REFUSED_LINES_MAX};
+use crate::{coordinator::admin::Clients, limits::REFUSED_LINES_MAX};
 
 /// How often what was not logged is summed.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -54,10 +54,10 @@ impl Refused {
 }
 
 /// Logs sums, for ever.
-pub async fn run(app: Arc<App>) {
+pub async fn run(clients: Arc<Clients>) {
     loop {
         tokio::time::sleep(PERIOD).await;
-        let more = app.admin.refused.next_period();
+        let more = clients.refused.next_period();
         if more > 0 {
             tracing::warn!(more, "changes refused that were not logged one by one");
         }
