@@ -29,6 +29,8 @@ pub(crate) enum Bug {
     EndForgotten,
     /// A receive that ran short of memory counts as one that found nothing.
     ShortageIsEmpty,
+    /// A splice that stands before an urgent byte counts as one that found nothing.
+    UrgentForgotten,
 }
 
 /// Whether this thread's simulation has that bug planted.

@@ -205,9 +205,9 @@ impl Pipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let spliced = sock::splice(source, &self.ends().write, size);
-        // The pipe is empty, so it is the source that has nothing.
+        // The pipe is empty, so it is the source that has nothing to splice.
         if spliced.as_ref().is_err_and(sock::would_block) {
-            source.is_empty();
+            source.has_nothing_to_splice();
         }
         let moved = spliced?;
         self.bulk |= moved >= size / 4;

@@ -60,8 +60,9 @@ const BEHIND: EventFlags =
 /// A registered descriptor, and what is known of it.
 ///
 /// 1. An event makes a direction ready, whatever was noted before. 2. Only a call that says that it
-///    would block makes it unready; a shortage of memory does not. 3. A receive that was short does
-///    too, as long as nothing that is told once may stand behind it ([`BEHIND`]).
+///    would block makes it unready; a shortage of memory does not. 3. A receive that was short, and
+///    a splice that found nothing, do too, as long as nothing that is told once may stand behind
+///    ([`BEHIND`]).
 struct Slot {
     birth: u32,
     readable: bool,
@@ -196,6 +197,15 @@ impl Ready {
     /// A call has found nothing to read.
     pub(super) fn is_empty(&self, handle: &Handle) {
         self.slot(handle, |slot| slot.readable = false);
+    }
+
+    /// A splice has found nothing. Kernel: it stops before an urgent byte for ever and says the same
+    /// (net/ipv4/tcp.c, `tcp_read_sock`); then only a receive knows.
+    pub(super) fn has_nothing_to_splice(&self, handle: &Handle) {
+        self.slot(handle, |slot| {
+            let is_empty = !slot.behind || planted::has(Bug::UrgentForgotten);
+            slot.readable &= !is_empty;
+        });
     }
 
     /// A call has found no room.

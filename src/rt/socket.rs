@@ -188,6 +188,15 @@ impl Socket {
         });
     }
 
+    /// A splice has found nothing, which may be because it stands before an urgent byte.
+    pub(super) fn has_nothing_to_splice(&self) {
+        with_local(|local| {
+            if let Way::Ready(ready) = &local.engine.0 {
+                ready.has_nothing_to_splice(&self.0);
+            }
+        });
+    }
+
     /// A call has found no room to write; the kernel tells when there is some again.
     pub(super) fn is_full(&self) {
         with_local(|local| {

@@ -45,6 +45,9 @@ pub struct Out {
     pub ended: bool,
 }
 
+/// From one urgent byte of a peer that sends such to the next; the first one is its first byte.
+const URGENT_EVERY: u64 = 5000;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Link {
@@ -185,6 +188,17 @@ impl Link {
             None if self.inward.ended || self.hung_up => Ok(None),
             None if self.state == State::Dead => Err(Errno::NOTCONN),
             None => Err(Errno::AGAIN),
+        }
+    }
+
+    /// How much can be spliced: urgent bytes, one in [`URGENT_EVERY`], stop it for ever, and only a
+    /// receive passes one (net/ipv4/tcp.c, `tcp_read_sock`).
+    pub fn spliceable(&self, most: usize) -> usize {
+        let before_urgent = URGENT_EVERY - self.inward.read % URGENT_EVERY;
+        match self.urgent && self.inward.arrived > self.inward.read {
+            true if before_urgent == URGENT_EVERY => 0,
+            true => most.min(before_urgent as usize),
+            false => most,
         }
     }
 

@@ -232,6 +232,7 @@ impl Sim {
         if link.unspliceable {
             return Err(Errno::INVAL);
         }
+        let most = link.spliceable(most);
         if most == 0 {
             return Err(Errno::AGAIN);
         }

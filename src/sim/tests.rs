@@ -191,3 +191,8 @@ fn an_end_that_is_told_once_and_forgotten_is_found() {
 fn a_shortage_that_is_taken_for_an_empty_socket_is_found() {
     is_found_on(Driver::Epoll, Bug::ShortageIsEmpty, &["still there", "waits for ever"]);
 }
+
+#[test]
+fn a_splice_before_an_urgent_byte_that_is_taken_for_an_empty_socket_is_found() {
+    is_found_on(Driver::Epoll, Bug::UrgentForgotten, &["still there", "waits for ever"]);
+}
