@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// may make such a host; for others nothing is told.
 pub fn on_a_host_of_its_own(setup: &str, story: impl FnOnce() + Send) {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT TESTED: a network namespace needs root");
+        super::not_tested("a network namespace needs root");
         return;
     }
     let script = format!("set -e\nip link set lo up\n{setup}\necho made\nread _");

@@ -239,7 +239,10 @@ mod tests {
         const ASKED: u64 = 200;
         let ring = match build(64, 64) {
             Ok(ring) => ring,
-            Err(refusal) => return eprintln!("NOT TESTED with io_uring: {refusal}"),
+            Err(refusal) => {
+                assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "NOT TESTED: {refusal}");
+                return eprintln!("NOT TESTED with io_uring: {refusal}");
+            }
         };
         let mut kernel = Kernel::of(ring);
         let ready = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
