@@ -199,8 +199,8 @@ impl Ready {
         self.slot(handle, |slot| slot.readable = false);
     }
 
-    /// A splice has found nothing. Kernel: it stops before an urgent byte for ever and says the same
-    /// (net/ipv4/tcp.c, `tcp_read_sock`); then only a receive knows.
+    /// A splice has found nothing. Kernel: it stops before an urgent byte for ever and says the
+    /// same (net/ipv4/tcp.c, `tcp_read_sock`); then only a receive knows.
     pub(super) fn has_nothing_to_splice(&self, handle: &Handle) {
         self.slot(handle, |slot| {
             let is_empty = !slot.behind || planted::has(Bug::UrgentForgotten);
