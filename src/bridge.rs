@@ -10,6 +10,7 @@ mod boards;
 mod histograms;
 mod inbox;
 mod loops;
+mod phases;
 mod plan;
 mod roster;
 mod sources;
@@ -26,9 +27,10 @@ pub use self::{
         BackendBoard, Boards, EarlyEnd, InFlight, ListenerBoard, PickError, PoolBoard, Seat,
         ShardBoard, ShardState,
     },
-    histograms::{BackendLatency, Histograms, ListenerLatency},
+    histograms::Histograms,
     inbox::{Arrival, Fresh, Inbox},
     loops::Loops,
+    phases::{BackendLatency, BackendPhase, ListenerLatency, ListenerPhase, Phase as LatencyPhase},
     plan::{Access, Balance, EarlyEnds, Listener, Plan, Pool, SendProxy, SourceLimit, Splice},
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     sources::{NoSourcePlace, SourcePlace, Sources},

@@ -12,7 +12,9 @@ use super::{
     upstream::{self, Lease, Picked},
 };
 use crate::{
-    bridge::{Arrival, ConnRecord, EarlyEnd, EndReason, Failure, Refusal},
+    bridge::{
+        Arrival, BackendPhase, ConnRecord, EarlyEnd, EndReason, Failure, ListenerPhase, Refusal,
+    },
     maglev,
     planted::{self, Bug},
     rt,
@@ -70,7 +72,7 @@ pub fn finish(shard: &Shard, outcome: Outcome) {
     record.session = rt::now() - record.arrival.at;
     if let Some(slot) = served_by {
         note_early(shard, &record, slot);
-        shard.histograms(|h| h.listeners[listener].session.record(record.session));
+        shard.histograms(|h| h.listeners[listener][ListenerPhase::Session].record(record.session));
     }
     log(shard, record);
 }
@@ -146,8 +148,8 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
     }
     shard.board().backends[lease.slot()].established.add(1);
     shard.histograms(|h| {
-        h.listeners[conn.arrival.listener].connect.record(now - conn.arrival.at);
-        h.backends[lease.slot()].connect.record(now - began);
+        h.listeners[conn.arrival.listener][ListenerPhase::Connect].record(now - conn.arrival.at);
+        h.backends[lease.slot()][BackendPhase::Connect].record(now - began);
     });
     upstream::tell(shard, lease.pool(), |picker| {
         picker.took(slot, Took::Alone(took), now);
@@ -162,8 +164,8 @@ pub fn first_byte(shard: &Shard, conn: &Conn, pool: usize, slot: usize) {
     let age = now - conn.arrival.at;
     let established = conn.established.get().unwrap_or_default();
     shard.histograms(|h| {
-        h.listeners[conn.arrival.listener].first_byte.record(age);
-        h.backends[slot].first_byte.record(age.saturating_sub(established));
+        h.listeners[conn.arrival.listener][ListenerPhase::FirstByte].record(age);
+        h.backends[slot][BackendPhase::FirstByte].record(age.saturating_sub(established));
     });
     shard.board().backends[slot].answered.add(1);
     // A client that thinks before it asks, or speaks in pieces, is no fault of the server.

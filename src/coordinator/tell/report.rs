@@ -7,7 +7,7 @@ use super::{
     stats::{self, Sums},
 };
 use crate::{
-    bridge::{Bridge, Direction, ListenerLatency},
+    bridge::{Bridge, Direction, ListenerLatency, ListenerPhase},
     coordinator::facts::Facts,
     hist::Latency,
 };
@@ -32,7 +32,10 @@ fn log((bridge, recorded): (&Bridge, &Recorded), before: &[Sums], now: &[Sums], 
     let mut gathered = recorded.gathered();
     for (i, (before, now)) in before.iter().zip(now).enumerate() {
         let latency = &gathered.since_report[i];
-        let (connect, first) = (latency.connect.percentiles(), latency.first_byte.percentiles());
+        let (connect, first) = (
+            latency[ListenerPhase::Connect].percentiles(),
+            latency[ListenerPhase::FirstByte].percentiles(),
+        );
         let rate = |n: u64, m: u64| (n - m) as f64 / every.as_secs_f64();
         let bytes = |way| rate(now.bytes(way), before.bytes(way)) / 1e6;
         tracing::info!(

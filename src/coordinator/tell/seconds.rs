@@ -23,7 +23,7 @@ use super::{
     Recorded, events, gather,
     stats::{self, Sums},
 };
-use crate::coordinator::facts::Facts;
+use crate::{bridge::ListenerPhase, coordinator::facts::Facts};
 
 /// Between two samples, at least.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub async fn run(facts: Arc<Facts>, recorded: Arc<Recorded>) {
     }
 }
 
-fn take_latency(recorded: &Recorded) -> [Spread; 3] {
+fn take_latency(recorded: &Recorded) -> [Spread; ListenerPhase::COUNT] {
     let mut gathered = recorded.gathered();
     gathered.since_sample.each_mut().map(|latency| {
         let spread = Spread::of(latency);

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    bridge::{Direction, EndReason, Path},
+    bridge::{Direction, EndReason, LatencyPhase, ListenerPhase, Path},
     coordinator::stats::Sums,
     hist::{BOUNDS_US, Latency, Percentiles, Summary},
     limits::SECONDS_MAX,
 };
 
-/// In the order of a listener's phases.
-const PHASES: [&str; 3] = ["connect", "first_byte", "session"];
+/// Phases of a listener.
+const PHASES: usize = ListenerPhase::COUNT;
 
 /// What happened since the sample before.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub struct Sample {
     /// Connections open at its end.
     pub active: u64,
     pub counts: Sums,
-    pub latency: [Spread; PHASES.len()],
+    pub latency: [Spread; PHASES],
 }
 
 // What `SECONDS_MAX` promises, with every bucket of every phase in use.
 const _: () = {
-    let heat = size_of::<(u8, u32)>() * (BOUNDS_US.len() + 1) * PHASES.len();
+    let heat = size_of::<(u8, u32)>() * (BOUNDS_US.len() + 1) * PHASES;
     assert!(size_of::<Sample>() + heat <= 920);
 };
 
@@ -130,8 +130,8 @@ impl View<'_> {
     }
 
     fn latency(&self) -> Map<String, Value> {
-        let phases = PHASES.iter().enumerate();
-        phases.map(|(at, name)| ((*name).to_owned(), self.phase(at))).collect()
+        let phases = ListenerPhase::ALL.iter();
+        phases.map(|phase| (phase.name().to_owned(), self.phase(phase.index()))).collect()
     }
 
     fn phase(&self, at: usize) -> Value {
