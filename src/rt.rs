@@ -45,7 +45,7 @@ pub use self::{
         CHUNK_BYTES, CHUNKS_MAX, Chunk, PARKED_BYTES_MAX, Passed, Received, Sent, drop_received,
         pass_on,
     },
-    panics::{Whole, end_process_on_panic},
+    panics::{Whole, end_process_on_panic, name_frames, whole},
     pipe::{Pipe, PipeBounds, grown_pipe, take_pipe},
     socket::Socket,
 };
@@ -67,12 +67,12 @@ thread_local! {
 }
 
 fn with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) -> T {
-    panics::whole(|| LOCAL.with_borrow(|local| look(local.as_ref().expect("on a shard's thread"))))
+    whole(|| LOCAL.with_borrow(|local| look(local.as_ref().expect("on a shard's thread"))))
 }
 
 /// For what may come late or from elsewhere: a wake, a drop.
 fn try_with_local<T>(look: impl FnOnce(&Rc<Local>) -> T) {
-    panics::whole(|| {
+    whole(|| {
         let _ = LOCAL.try_with(|local| {
             if let Some(local) = &*local.borrow() {
                 look(local);

@@ -165,7 +165,7 @@ pub enum Received {
     Bytes {
         /// At least one.
         chunk: Chunk,
-        /// True exactly when the source had no more.
+        /// True only when the source had no more.
         drained: bool,
     },
     /// Nothing is there now.

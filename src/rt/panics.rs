@@ -2,16 +2,20 @@
 //! process.
 //!
 //! A task that was [`super::spawn_apart`] may be unwound: its guards clean up as they are dropped.
-//! What it shares with others must be whole then. So everything shared is changed inside [`whole`],
-//! by the accessors of the runtime and of [`Whole`], and a panic in there ends the process. The
-//! hook decides, before anything is unwound.
+//! What it shares with others must be whole then. So what is shared is changed inside [`whole`], by
+//! the accessors of the runtime and of [`Whole`] and by the end of a connection, and a panic in
+//! there ends the process. (Counters alone are not: each change of one is whole.) The hook decides,
+//! before anything is unwound.
 
 use std::{
     backtrace::Backtrace,
     cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     process,
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::meters::{PanicReport, Panics};
@@ -27,7 +31,7 @@ thread_local! {
 
 /// Changes what others share; a panic meanwhile ends the process. Not to be called across a wait.
 #[inline]
-pub(super) fn whole<T>(change: impl FnOnce() -> T) -> T {
+pub fn whole<T>(change: impl FnOnce() -> T) -> T {
     CHANGING.set(CHANGING.get() + 1);
     let changed = change();
     CHANGING.set(CHANGING.get() - 1);
@@ -70,6 +74,17 @@ pub(super) fn ends_alone(panics: &'static Panics, poll: impl FnOnce()) -> bool {
 
 static HOOK: Once = Once::new();
 
+/// True exactly while names of frames are looked up, for which std holds the lock of captures.
+static NAMING: AtomicBool = AtomicBool::new(false);
+
+/// Shows frames, which finds their names: slow, and meanwhile no shard captures others.
+pub fn name_frames<T>(show: impl FnOnce() -> T) -> T {
+    NAMING.store(true, Ordering::Relaxed);
+    let shown = show();
+    NAMING.store(false, Ordering::Relaxed);
+    shown
+}
+
 /// From now on a panic ends the process, wherever it happens, unless it is a connection's alone.
 pub fn end_process_on_panic() {
     HOOK.call_once(|| {
@@ -77,10 +92,19 @@ pub fn end_process_on_panic() {
         panic::set_hook(Box::new(move |panic| {
             if !is_alone(panic) {
                 say(panic);
+                say_what_waits();
                 process::abort();
             }
         }));
     });
+}
+
+/// The process ends: what the coordinator has not logged yet may be what led to it.
+fn say_what_waits() {
+    let Some(panics) = APART.get() else { return };
+    while let Some(report) = panics.reports.pop() {
+        eprintln!("before that, at {}: {}\n{}", report.place, report.words, report.frames);
+    }
 }
 
 /// Whether a panic ends one connection; if so, it is reported.
@@ -89,8 +113,9 @@ fn is_alone(panic: &PanicHookInfo<'_>) -> bool {
     if CHANGING.get() > 0 || UNWINDING.replace(true) {
         return false;
     }
-    // Frames cost 0.1 ms: a panic with each request must not stop the others.
-    if panics.reports.is_full() {
+    // Frames cost 0.1 ms, and wait while others are named: a panic with each request must not stop
+    // the others.
+    if panics.reports.is_full() || NAMING.load(Ordering::Relaxed) {
         panics.unreported.add(1);
         return true;
     }

@@ -174,14 +174,15 @@ const _: () = assert!(size_of::<Pipe>() <= 24);
 
 /// Lends a pipe, or says that none is left.
 pub fn take_pipe() -> Option<Pipe> {
-    let home = with_local(Rc::clone);
-    let pool = &home.pipes;
-    let Some((ends, grown)) = pool.lend() else {
-        pool.meters.pipes_dry.add(1);
-        return None;
-    };
-    pool.meters.pipes_in_use.up();
-    Some(Pipe { home, ends: Some(ends), held: 0, grown, bulk: false })
+    with_local(|home| {
+        let pool = &home.pipes;
+        let Some((ends, grown)) = pool.lend() else {
+            pool.meters.pipes_dry.add(1);
+            return None;
+        };
+        pool.meters.pipes_in_use.up();
+        Some(Pipe { home: Rc::clone(home), ends: Some(ends), held: 0, grown, bulk: false })
+    })
 }
 
 impl Pipe {
@@ -236,15 +237,18 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let pool = &self.home.pipes;
-        pool.meters.pipes_in_use.down();
         if planted::has(Bug::PipeWithResidue) {
             self.held = 0;
         }
-        match self.ends.take() {
-            Some(ends) if self.held == 0 => pool.keep(ends, self.grown, self.bulk),
-            Some(_) => pool.forget(self.grown),
-            None => {}
-        }
+        let ends = self.ends.take();
+        super::whole(|| {
+            let pool = &self.home.pipes;
+            pool.meters.pipes_in_use.down();
+            match ends {
+                Some(ends) if self.held == 0 => pool.keep(ends, self.grown, self.bulk),
+                Some(_) => pool.forget(self.grown),
+                None => {}
+            }
+        });
     }
 }

@@ -120,7 +120,8 @@ impl Ready {
         Ok(Handle { place, fd: raw })
     }
 
-    /// Closes a descriptor, which ends its registration: nobody else has it open.
+    /// Closes a descriptor, which ends its registration: nobody else has it open. (The bell's is a
+    /// duplicate, and is never dropped while the engine lives.)
     pub(super) fn orphan(&self, place: u32) {
         let slot = self.slots.borrow_mut().remove(place as usize);
         drop(slot.fd);

@@ -26,6 +26,8 @@ pub async fn run(shard: Rc<Shard>, listener: usize, socket: Socket) {
         match take_queued(&shard, listener, &socket, ACCEPTS_PER_TURN) {
             Queue::Empty => socket.readable().await,
             Queue::More => rt::turn().await,
+            // Waiting for readiness would be over at once, for ever.
+            Queue::Broken => rt::sleep(PAUSE).await,
             Queue::NoDescriptor => {
                 shard.board().accept_pauses.add(1);
                 refuse_with_spare(&shard, listener, &socket);
@@ -40,6 +42,8 @@ enum Queue {
     Empty,
     More,
     NoDescriptor,
+    /// The listener says something that no client has to do with; it may have been destroyed.
+    Broken,
 }
 
 /// Takes what is queued now, to the last connection. Called before the listener is closed: what
@@ -66,7 +70,8 @@ fn take_queued(shard: &Rc<Shard>, listener: usize, socket: &Socket, most: usize)
                 }
                 // The client gave up while it was queued (accept(2) lists more such errors).
                 Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
-                _ => return Queue::Empty,
+                Some(Errno::AGAIN) => return Queue::Empty,
+                _ => return Queue::Broken,
             },
         }
     }

@@ -67,6 +67,7 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
                 record::established(shard, conn, &picked.lease, began);
                 planted::panic_at(Place::Connected, conn.arrival.client);
                 if cuts.of(slot) == orders {
+                    record::settled(shard, &picked.lease);
                     return Ok(picked.lease);
                 }
                 // The sessions of this backend are being cut: this is to be none of them.

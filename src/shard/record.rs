@@ -151,10 +151,12 @@ pub fn established(shard: &Shard, conn: &Conn, lease: &Lease, began: Instant) {
         h.listeners[conn.arrival.listener][ListenerPhase::Connect].record(now - conn.arrival.at);
         h.backends[lease.slot()][BackendPhase::Connect].record(now - began);
     });
-    upstream::tell(shard, lease.pool(), |picker| {
-        picker.took(slot, Took::Alone(took), now);
-        picker.succeeded(slot);
-    });
+    upstream::tell(shard, lease.pool(), |picker| picker.took(slot, Took::Alone(took), now));
+}
+
+/// The connection stays with the server of a dial that has succeeded.
+pub fn settled(shard: &Shard, lease: &Lease) {
+    upstream::tell(shard, lease.pool(), |picker| picker.succeeded(lease.slot()));
 }
 
 /// The first byte of the server was received.

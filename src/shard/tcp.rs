@@ -101,11 +101,16 @@ impl Drop for Open {
 }
 
 impl Parts {
-    /// Gives everything back and records the connection. The order matters. Out of the table comes
-    /// first: the sweep must not look at closed sockets. Closed, and with its lease back, it is
-    /// recorded: the one who sees the record finds descriptors and places free. Its places in the
-    /// limits come last: a shard on which none is taken is done.
+    /// Gives everything back and records the connection, once and whole: a panic meanwhile would
+    /// leave it counted as open for ever, and ends the process. The order matters. Out of the table
+    /// comes first: the sweep must not look at closed sockets. Closed, and with its lease back, it
+    /// is recorded: the one who sees the record finds descriptors and places free. Its places in
+    /// the limits come last: a shard on which none is taken is done.
     fn finish(self) {
+        rt::whole(|| self.give_back());
+    }
+
+    fn give_back(self) {
         let Parts { shard, conn, place, admission, found } = self;
         let (outcome, lease) = match found {
             Found::Server(lease, _) => (Outcome::served(&conn, lease.slot()), Some(lease)),
@@ -154,8 +159,9 @@ fn begin(
         };
         Flow::new(shard, conn, lease, direction, Ends { source, sink })
     };
-    let down = rt::spawn_apart(flow(Direction::Down).run(judge));
-    Some((flow(Direction::Up).run(judge), down))
+    let (up, down) = (flow(Direction::Up), flow(Direction::Down));
+    let down = rt::spawn_apart(down.run(judge));
+    Some((up.run(judge), down))
 }
 
 /// What the end of a direction means for its connection.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{bridge::Bridge, meters::PanicReport};
+use crate::{bridge::Bridge, meters::PanicReport, rt};
 
 /// How often is looked.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -29,7 +29,8 @@ pub async fn run(bridge: &'static Bridge) {
         for shard in &bridge.boards.shards {
             while let Some(report) = shard.meters.panics.reports.pop() {
                 if let Some(more) = is_due(&mut places, &report.place, Instant::now()) {
-                    log(report, more).await;
+                    let unreported = shard.meters.panics.unreported.get();
+                    log(report, more, unreported).await;
                 }
             }
         }
@@ -50,14 +51,19 @@ fn is_due(places: &mut HashMap<String, Place>, place: &str, now: Instant) -> Opt
     Some(std::mem::replace(known, fresh).more)
 }
 
-/// Finding the names of the frames reads the whole program's: on another thread.
-async fn log(report: PanicReport, more: u64) {
+/// Finding the names of the frames reads the whole program's: on another thread. `more` are those
+/// of this place that were left out since the last line of it, `unreported` those of the shard that
+/// came too fast to be looked at.
+async fn log(report: PanicReport, more: u64, unreported: u64) {
     let named = tokio::task::spawn_blocking(move || {
+        let frames = rt::name_frames(|| report.frames.to_string());
         tracing::error!(
             place = report.place,
             not_logged = more,
-            frames = %report.frames,
-            "a panic ended a connection: {}", report.words
+            unreported,
+            frames,
+            "a panic ended a connection: {}",
+            report.words
         );
     });
     // It cannot fail: nothing cancels it, and a panic would end the process.
