@@ -181,8 +181,8 @@ impl Ring {
         match (done.result, done.buffer) {
             (1.., Some(buffer)) if !slot.orphan => {
                 slot.inbox.push(&self.buffers, buffer);
-                slot.fat |= self.buffers.is_full(buffer);
-                if slot.fat || slot.inbox.count() >= INBOX_MAX {
+                slot.ask_directly |= self.buffers.is_full(buffer);
+                if slot.ask_directly || slot.inbox.count() >= INBOX_MAX {
                     self.stop(slot, place);
                 }
             }
@@ -204,8 +204,10 @@ impl Ring {
             Errno::CANCELED => {}
             Errno::NOBUFS => self.meters.ring_buffers_dry.add(1),
             // Nothing of the peer's: the next look at the socket itself says more.
-            Errno::INTR | Errno::INVAL | Errno::OPNOTSUPP | Errno::FAULT => slot.fat = true,
-            _ if sock::is_for_later(&error.into()) => slot.fat = true,
+            Errno::INTR | Errno::INVAL | Errno::OPNOTSUPP | Errno::FAULT => {
+                slot.ask_directly = true
+            }
+            _ if sock::is_for_later(&error.into()) => slot.ask_directly = true,
             _ => slot.heard = Heard::Error,
         }
     }
@@ -284,7 +286,7 @@ impl Ring {
 
     /// The socket was asked itself, and had no more or may have.
     pub(super) fn asked(&self, handle: &Handle, drained: bool) {
-        self.slot(handle, |slot| slot.fat &= !drained);
+        self.slot(handle, |slot| slot.ask_directly &= !drained);
     }
 
     /// Ends a receive; true exactly when none goes on and all it brought has been taken.

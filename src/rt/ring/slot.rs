@@ -174,11 +174,11 @@ pub(super) struct Slot {
     /// By [`Kind::LASTING`]: 0, or 1 and the cancels that have failed since somebody wants it
     /// ended.
     pub(super) doubts: [u8; 4],
-    /// True exactly while it is better asked itself: it is new, or a receive of the ring filled a
-    /// whole buffer or was stopped, and nothing since has said that the socket is empty. Many bytes
-    /// at a time are cheaper in buffers of our own, which are larger, and one sender cannot take
-    /// those of all.
-    pub(super) fat: bool,
+    /// True exactly while the socket is better asked itself: it is new, or a receive of the ring
+    /// has filled a whole buffer, was stopped, or failed without its peer's doing, and nothing
+    /// since has said that the socket is empty. Many bytes at a time are cheaper in buffers of our
+    /// own, which are larger, and one sender cannot take those of all.
+    pub(super) ask_directly: bool,
     pub(super) poll_in: Wait,
     pub(super) poll_out: Wait,
     /// True exactly when the last wait for writing found nothing wrong.
@@ -199,7 +199,7 @@ impl Slot {
             orphan: false,
             receive: Receive::Off,
             doubts: [0; 4],
-            fat: true,
+            ask_directly: true,
             poll_in: Wait::Off,
             poll_out: Wait::Off,
             clean: false,

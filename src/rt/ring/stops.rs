@@ -35,7 +35,7 @@ impl Ring {
         if kind == Kind::Receive {
             slot.receive = Receive::Stopping;
             // What has piled up by the time it is read again would take many buffers at once.
-            slot.fat = true;
+            slot.ask_directly = true;
         }
         slot.doubts[kind as usize] = 1;
         self.cancel(slot, place, kind);

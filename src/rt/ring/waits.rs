@@ -17,7 +17,7 @@ impl Ring {
                 return Poll::Ready(());
             }
             if slot.receive == Receive::Off {
-                let is_asked = slot.fat || slot.poll_in != Wait::Off;
+                let is_asked = slot.ask_directly || slot.poll_in != Wait::Off;
                 if is_asked || self.buffers.free() == 0 {
                     self.meters.ring_buffers_dry.add(u64::from(!is_asked));
                     return self.poll_readable(slot, handle, cx);
