@@ -31,7 +31,9 @@ pub use self::{
     inbox::{Arrival, Fresh, Inbox},
     loops::Loops,
     phases::{BackendLatency, BackendPhase, ListenerLatency, ListenerPhase, Phase as LatencyPhase},
-    plan::{Access, Balance, EarlyEnds, Listener, Plan, Pool, SendProxy, SourceLimit, Splice},
+    plan::{
+        Access, Balance, EarlyEnds, Listener, Plan, Pool, SendProxy, SourceLimit, Speaks, Splice,
+    },
     roster::{Member, Roster, RosterCell, RosterView, Tier, WEIGHT_UNIT},
     sources::{NoSourcePlace, SourcePlace, Sources},
     words::{Direction, EndReason, Failure, Path, Refusal, Side},

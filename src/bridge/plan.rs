@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use super::Failure;
 pub use crate::config::{Access, Balance, SendProxy, SourceLimit, Splice};
 use crate::{
-    config::{self, AccessLog, Config, Counted, Target},
+    config::{self, AccessLog, Config, Counted, Mode, Target},
     limits::SLOTS_PER_NAME,
     sock::{self, Liveness},
 };
@@ -30,8 +30,8 @@ pub struct Plan {
 pub struct Listener {
     /// Unique among listeners.
     pub name: String,
-    /// Index into [`Plan::pools`].
-    pub pool: usize,
+    /// What it speaks with its clients.
+    pub speaks: Speaks,
     /// No byte in either direction for this long ends a connection; `None`: never.
     pub idle_timeout: Option<Duration>,
     /// The same once one direction has ended; `None`: never.
@@ -44,6 +44,32 @@ pub struct Listener {
     pub sockets: sock::Options,
     /// How much of it one client may have.
     pub source: SourceLimit,
+}
+
+/// What a listener speaks with its clients, and what follows from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Bytes, which it does not understand.
+    Tcp {
+        /// Who serves all of them: index into [`Plan::pools`].
+        pool: usize,
+    },
+}
+
+impl Speaks {
+    /// The word in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Speaks::Tcp { .. } => "tcp",
+        }
+    }
+
+    /// Who serves a connection, as long as nothing was read of it.
+    pub fn pool(self) -> usize {
+        match self {
+            Speaks::Tcp { pool } => pool,
+        }
+    }
 }
 
 /// What a shard needs to know of a pool.
@@ -133,7 +159,9 @@ impl Listener {
     fn new(listener: &config::Listener, runtime: &config::Runtime) -> Listener {
         Listener {
             name: listener.name.clone(),
-            pool: listener.pool,
+            speaks: match listener.mode {
+                Mode::Tcp => Speaks::Tcp { pool: listener.pool },
+            },
             idle_timeout: listener.idle_timeout,
             half_close_timeout: listener.half_close_timeout,
             splice: listener.splice,

@@ -38,7 +38,7 @@ pub async fn reach(shard: &Rc<Shard>, conn: &Conn) -> Result<Lease, EndReason> {
         record::unpicked(shard, conn.arrival.listener, Refusal::Loop);
         return Err(EndReason::Denied);
     }
-    let pool = shard.bridge.plan.listeners[conn.arrival.listener].pool;
+    let pool = shard.bridge.plan.listeners[conn.arrival.listener].speaks.pool();
     let mut tried = Tried::default();
     let mut cause = None;
     let mut unanswered = false;

@@ -83,7 +83,7 @@ fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
     let by_server = matches!(record.end, EndReason::ServerFin | EndReason::ServerReset);
     let lasted = record.session.saturating_sub(record.connect.unwrap_or_default());
     if by_server && record.first_byte.is_none() && lasted < EARLY_MAX {
-        let pool = shard.bridge.plan.listeners[record.arrival.listener].pool;
+        let pool = shard.bridge.plan.listeners[record.arrival.listener].speaks.pool();
         upstream::tell(shard, pool, |picker| picker.ended_early(slot, rt::now()));
     }
 }
@@ -91,7 +91,7 @@ fn note_early(shard: &Shard, record: &ConnRecord, slot: usize) {
 /// Leaves an early end for the coordinator where the pool's outlier detection asks for them.
 fn tell_early_end(shard: &Shard, record: &ConnRecord, slot: usize, failure: Failure) {
     let plan = &shard.bridge.plan;
-    let pool = &plan.pools[plan.listeners[record.arrival.listener].pool];
+    let pool = &plan.pools[plan.listeners[record.arrival.listener].speaks.pool()];
     if pool.early_ends.contain(failure) {
         let client = maglev::network_key(record.arrival.client.ip());
         // Full: the ones before are enough to judge by.

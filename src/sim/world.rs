@@ -15,7 +15,7 @@ use crate::{
     bell::Bell,
     bridge::{
         Access, Balance, Bridge, EarlyEnds, Gates, Listener, Member, Phase, Plan, Pool, Roster,
-        Seat, SendProxy, ShardState, SourceLimit, Sources, Splice, Tier,
+        Seat, SendProxy, ShardState, SourceLimit, Sources, Speaks, Splice, Tier,
     },
     counter::Gate,
     planted::Bug,
@@ -164,7 +164,7 @@ impl World {
         let or_never = |limit| self.silence.then_some(limit);
         let listener = Listener {
             name: "in".into(),
-            pool: 0,
+            speaks: Speaks::Tcp { pool: 0 },
             idle_timeout: or_never(IDLE),
             half_close_timeout: or_never(HALF_CLOSED),
             splice: [Splice::Auto, Splice::Auto, Splice::On, Splice::Off][rng.usize(..4)],

@@ -53,7 +53,7 @@ fn answer(facts: &Facts, known: &Known, listeners: &[usize]) -> Response {
     let mut warnings = Vec::new();
     let pools = known.pools_in_force();
     for listener in listeners.iter().map(|i| &facts.bridge.plan.listeners[*i]) {
-        let pool = pools.get(listener.pool);
+        let pool = pools.get(listener.speaks.pool());
         if pool.healthy() == 0 {
             let (pool, name) = (&pool.name, &listener.name);
             unable.push(format!("listener {name}: pool {pool} has no usable backend"));

@@ -151,9 +151,9 @@ impl Serialize for Listeners<'_> {
             let phases = gathered.kept.listeners[i].phases();
             let words = json!({
                 "name": listener.name,
-                "mode": "tcp",
+                "mode": listener.speaks.name(),
                 "addresses": facts.bound[i],
-                "pool": bridge.plan.pools[listener.pool].name,
+                "pool": bridge.plan.pools[listener.speaks.pool()].name,
                 "connections_active": sums.active(),
                 "max_connections": bridge.gates.listeners[i].places(),
                 "accepted_total": sums.accepted,
