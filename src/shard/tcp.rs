@@ -24,16 +24,20 @@ use crate::{
 
 /// One connection, from the moment it is admitted to the moment it is recorded.
 /// It stands at `place` in the shard's table meanwhile.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
 pub fn serve(
     shard: Rc<Shard>,
     conn: Rc<Conn>,
     place: u32,
     admission: Admission,
 ) -> impl Future<Output = ()> {
+    // Made here: what an `async` block is given and keeps elsewhere, it keeps twice.
+    let mut open = Open(Some(Parts { shard, conn, place, admission, found: Found::Nobody }));
     async move {
-        let mut open = Open(Some(Parts { shard, conn, place, admission, found: Found::Nobody }));
-        open.go().await;
+        // Boxed, as what comes after it: each is far larger than a connection that is relayed.
+        if Box::pin(open.find()).await {
+            open.begin().await;
+            Box::pin(open.end()).await;
+        }
     }
 }
 
@@ -62,19 +66,42 @@ impl Open {
         self.0.as_mut().expect("there until it is dropped")
     }
 
-    async fn go(&mut self) {
+    /// Finds a server, or the reason why there is none; whether there is one.
+    async fn find(&mut self) -> bool {
         let Parts { shard, conn, found, .. } = self.parts();
         planted::panic_at(Place::Admitted, conn.arrival.client);
-        // Boxed: it is far larger than what comes after it, and soon over.
-        match Box::pin(dial::reach(shard, conn)).await {
-            Ok(lease) => *found = Found::Server(lease, None),
+        *found = match dial::reach(shard, conn).await {
+            Ok(lease) => Found::Server(lease, None),
             Err(end) => {
                 conn.abort();
-                *found = Found::None(end);
+                Found::None(end)
             }
+        };
+        matches!(found, Found::Server(..))
+    }
+
+    /// Begins to relay to the server that was found: the direction to it, to be waited for. The
+    /// other one is a task of its own, which runs already.
+    fn begin(&mut self) -> impl Future<Output = ()> + use<> {
+        let Parts { shard, conn, found, .. } = self.parts();
+        let Found::Server(lease, down) = found else { unreachable!("a server was found") };
+        let (up, other) = begin(shard, conn, lease);
+        *down = Some(other);
+        up
+    }
+
+    /// Waits until the other direction is over too, and `conn` knows why.
+    async fn end(&mut self) {
+        let Parts { shard, conn, found, .. } = self.parts();
+        if let Found::Server(_, Some(down)) = found {
+            down.await;
         }
-        if let Found::Server(lease, down) = found {
-            relay(shard, conn, lease, down).await;
+        if matches!(conn.phase(), Phase::Cutting(_)) {
+            return cut::finish(shard, conn).await;
+        }
+        // A reset that was noticed by writing, with nobody left to read: pass it on from here.
+        if let Some(side) = reset_side(conn) {
+            pass_reset_to(conn, side.other()).await;
         }
     }
 }
@@ -127,29 +154,13 @@ impl Parts {
     }
 }
 
-/// Relays until both directions are over and `conn` knows why. The direction from the server is a
-/// task of its own, which `down` tells.
-async fn relay(shard: &Rc<Shard>, conn: &Rc<Conn>, lease: &Lease, down: &mut Option<Task>) {
-    let Some((up, other)) = begin(shard, conn, lease) else { return };
-    *down = Some(other);
-    up.await;
-    other.await;
-    if matches!(conn.phase(), Phase::Cutting(_)) {
-        return Box::pin(cut::finish(shard, conn)).await;
-    }
-    // A reset that was noticed by writing, with nobody left to read: pass it on from here.
-    if let Some(side) = conn.ended().and_then(|end| end.reset_side()) {
-        Box::pin(pass_reset_to(conn, side.other())).await;
-    }
-}
-
 /// The two directions; that of the server runs already.
 fn begin(
     shard: &Rc<Shard>,
     conn: &Rc<Conn>,
     lease: &Lease,
-) -> Option<(impl Future<Output = ()> + use<>, Task)> {
-    let server = conn.wire(Side::Server)?;
+) -> (impl Future<Output = ()> + use<>, Task) {
+    let server = conn.wire(Side::Server).expect("a dial that succeeded leaves its wire");
     conn.enter(Phase::Relaying);
     conn.moved_ms.set(shard.clock_ms());
     let flow = |direction: Direction| {
@@ -161,7 +172,7 @@ fn begin(
     };
     let (up, down) = (flow(Direction::Up), flow(Direction::Down));
     let down = rt::spawn_apart(down.run(judge));
-    Some((up.run(judge), down))
+    (up.run(judge), down)
 }
 
 /// What the end of a direction means for its connection.
@@ -249,4 +260,18 @@ async fn flush(conn: &Conn, wire: &Wire) {
         pause = (pause * 2).min(Duration::from_millis(50));
     }
     debug_assert!(conn.ended().is_some(), "only a connection with a reset is flushed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_stays_small() {
+        // What it keeps over its waits, the direction from the client included.
+        fn size_of_result<A, B, C, D, R>(_: impl Fn(A, B, C, D) -> R) -> usize {
+            size_of::<R>()
+        }
+        assert!(size_of_result(serve) <= 224, "{}", size_of_result(serve));
+    }
 }
